@@ -1,0 +1,74 @@
+"""`unift.plan` and `unift.train`: from words to a journalled, submitted run."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, TypedDict, Unpack
+
+from unift.provider import Plan, get_provider
+from unift.runs import Run, Store
+from unift.spec import make_spec
+
+
+class Settings(TypedDict, total=False):
+    """Everything about a training that may be left to the provider. None means the same."""
+
+    validation: str | None  # rows to watch while training; never learnt from
+    method: str  # sft, dpo or rft
+    name: str | None  # label of the run and of its model, at most 64 characters
+    epochs: float | None  # passes over the data
+    max_steps: int | None  # stop after so many optimiser steps, whatever `epochs` says
+    batch_size: int | None  # effective batch: rows per optimiser step
+    learning_rate: float | None  # peak rate, absolute
+    learning_rate_multiplier: float | None  # for vendors that hide the absolute rate
+    weight_decay: float | None  # decoupled decay of AdamW
+    warmup_ratio: float | None  # share of all steps with a rising rate
+    max_length: int | None  # tokens per row; a longer row is an error, never cut in silence
+    packing: bool | None  # several short rows in one sequence
+    seed: int | None  # of order, initialisation and dropout
+    rank: int | None  # rank of the adapter
+    alpha: float | None  # scale of the adapter; the update is alpha/rank
+    dropout: float | None  # inside the adapter
+    targets: tuple[str, ...] | None  # names of the modules that get an adapter
+    usd: float | None  # refuse to start above this price, US dollars
+    hours: float | None  # refuse to start above this duration
+    memory_gib: float | None  # refuse to start above this device memory, GiB
+    options: Mapping[str, Mapping[str, Any]] | None  # of one provider: {"openai": {...}}
+
+
+def plan(*, provider: str, model: str, data: str, **settings: Unpack[Settings]) -> Plan:
+    """Resolve every setting and estimate the run, without starting anything.
+
+    Takes what `train` takes and raises what `train` raises before it starts.
+    """
+    from unift.estimate import check_budget
+
+    spec = make_spec(provider=provider, model=model, data=data, **settings)
+    resolved = get_provider(spec.provider).plan(spec)
+    check_budget(resolved.estimate, spec.budget)
+    return resolved
+
+
+def train(*, provider: str, model: str, data: str, **settings: Unpack[Settings]) -> Run:
+    """Fine-tune a model. Returns at once with the run; the training goes on by itself.
+
+    Args:
+        provider: Who trains: ``local-lora``, ``local-qlora``, ... (see `unift.providers`).
+        model: What to start from: ``demo``, a folder, a hub id, or a vendor's model id.
+        data: Chat JSONL with the rows to learn, or ``demo:train``.
+        settings: See `Settings`; what is left out is decided by the provider, and
+            ``run.plan.settings`` says how and why.
+
+    Raises:
+        UsageError: An unknown name or an impossible value (exit status 2).
+        DataError: The data has errors (3).
+        LimitError: Over budget, or it does not fit (4).
+        ProviderError: The provider refused (5).
+    """
+    return start(plan(provider=provider, model=model, data=data, **settings))
+
+
+def start(resolved: Plan) -> Run:
+    """Journal a plan and hand it to its provider; `plan` and `start` together are `train`."""
+    store = Store()
+    return Run(store.create(resolved), store).submit()

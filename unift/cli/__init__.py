@@ -1,0 +1,28 @@
+"""The command line. Each command parses, calls the public API and prints; nothing more."""
+
+from __future__ import annotations
+
+import sys
+
+from unift.errors import UniftError
+
+
+def main() -> None:
+    """Entry point of ``unift``. Errors of a user are one paragraph, never a traceback."""
+    from unift.cli._app import app
+    from unift.cli._output import fail, fail_unexpected
+
+    as_json = "--json" in sys.argv[1:]
+    try:
+        sys.exit(app(standalone_mode=False) or 0)
+    except UniftError as error:
+        sys.exit(fail(error, as_json))
+    except KeyboardInterrupt:
+        sys.stderr.write("\nInterrupted.\n")
+        sys.exit(130)
+    except BrokenPipeError:
+        # The reader went away (`unift runs list | head`); that is not an error of ours.
+        sys.stderr.close()
+        sys.exit(0)
+    except Exception as error:  # noqa: BLE001 - the last line of defence: log, say where, exit 1
+        sys.exit(fail_unexpected(error, as_json))

@@ -1,0 +1,88 @@
+"""How every command speaks: one JSON document on stdout, or words; the rest goes to stderr."""
+
+from __future__ import annotations
+
+import json
+import sys
+import traceback
+from datetime import UTC, datetime
+from typing import Annotated, Any
+
+import click
+import typer
+from rich.console import Console
+
+from unift.errors import UniftError, UsageError
+
+Json = Annotated[
+    bool, typer.Option("--json", help="One JSON document on stdout, everything else on stderr.")
+]
+
+out = Console(highlight=False, soft_wrap=True)
+err = Console(stderr=True, highlight=False, soft_wrap=True)
+
+
+def emit(document: dict[str, Any]) -> None:
+    """Write the one JSON document of a command."""
+    sys.stdout.write(json.dumps(document, ensure_ascii=False, indent=2, default=str) + "\n")
+
+
+def fail(error: UniftError, as_json: bool) -> int:
+    """Show a deliberate error; returns the exit status."""
+    if as_json:
+        emit({"error": error.as_dict()})
+    else:
+        _paragraph(error)
+    return error.exit_status
+
+
+def fail_usage(error: click.ClickException, as_json: bool) -> int:
+    """Wrong flags, in the same shape as every other error."""
+    where = getattr(getattr(error, "ctx", None), "command_path", "unift")
+    return fail(
+        UsageError(error.format_message(), where=where, fix=f"{where} --help"), as_json
+    )
+
+
+def fail_unexpected(error: Exception, as_json: bool) -> int:
+    """A defect of ours, or a world nobody thought of: keep the traceback, show a sentence."""
+    if isinstance(error, click.exceptions.Exit):
+        return error.exit_code
+    if isinstance(error, click.exceptions.Abort):
+        return 130
+    if isinstance(error, click.ClickException):
+        return fail_usage(error, as_json)
+    log = _log(error)
+    return fail(
+        UniftError(
+            f"Something unforeseen happened ({type(error).__name__}: {error}).",
+            code="unexpected",
+            where=log,
+            fix="please report it with that file; nothing that was already started is lost",
+        ),
+        as_json,
+    )
+
+
+def _paragraph(error: UniftError) -> None:
+    err.print("error", style="bold red", end=" ")
+    place = f"{error.where}: " if error.where else ""
+    err.print(f"{place}{error.message}", markup=False)
+    if error.fix:
+        err.print("  fix", style="bold green", end=" ")
+        err.print(error.fix, markup=False)
+
+
+def _log(error: Exception) -> str:
+    from unift._home import home
+
+    text = "".join(traceback.format_exception(error))
+    try:
+        folder = home() / "logs"
+        folder.mkdir(exist_ok=True)
+        path = folder / f"{datetime.now(UTC):%Y%m%dT%H%M%S}.log"
+        path.write_text(text)
+    except (OSError, UniftError):
+        sys.stderr.write(text)
+        return "see above"
+    return str(path)

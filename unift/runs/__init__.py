@@ -1,0 +1,11 @@
+"""The durable record of every run: journal, states, events, lineage."""
+
+from unift.runs._run import Run, reconcile, run, runs
+from unift.runs._store import Store
+
+__all__ = ["Run", "Store", "reconcile", "run", "runs", "store"]
+
+
+def store() -> Store:
+    """The store under the user's data folder."""
+    return Store()
