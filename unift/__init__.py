@@ -1,11 +1,12 @@
 """One call to fine-tune a language model, on GPUs you own or through a vendor's API.
 
-    run = unift.train(provider="local-lora", model="demo", data="demo:train")
-    run.wait()
-    result = unift.evaluate(run.model, data="demo:test", against=["base", "base+few-shot:5"])
-    print(result.verdict)
+run = unift.train(provider="local-lora", model="demo", data="demo:train")
+run.wait()
+result = unift.evaluate(run.model, data="demo:test", against=["base", "base+few-shot:5"])
+print(result.verdict)
 """
 
+from unift._doctor import doctor
 from unift._train import plan, start, train
 from unift.data import validate
 from unift.errors import UniftError
@@ -22,6 +23,7 @@ __all__ = [
     "Run",
     "TrainSpec",
     "UniftError",
+    "doctor",
     "estimate",
     "evaluate",
     "load",

@@ -2,7 +2,7 @@
 
     UniftError                     code, message, where, fix and the exit status of the command line
     ├── UsageError        (2)      the call is wrong: unknown name, impossible value, missing file
-    │   └── MissingDependency      an optional package is not installed; `fix` is the command that mends it
+    │   └── MissingDependency      an optional package is missing; `fix` installs it
     ├── DataError         (3)      the data has errors; `findings` lists all of them
     ├── LimitError        (4)      over budget, does not fit in memory, or later than the deadline
     ├── ProviderError     (5)      the provider refused: no key, no access, wound down

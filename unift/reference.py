@@ -1,11 +1,11 @@
 """Model references: one string that names anything that can answer.
 
-    demo                          the embedded base model
-    run:ID                        what a run of ours trained
-    path:./adapter, ./adapter     a folder with weights or an adapter
-    hf:Qwen/Qwen3-8B              a model on the Hugging Face hub
-    openai:ft:gpt-4o-mini:...     PROVIDER:ID, any registered provider
-    http://127.0.0.1:8000/v1#name any server that speaks the OpenAI API
+demo                          the embedded base model
+run:ID                        what a run of ours trained
+path:./adapter, ./adapter     a folder with weights or an adapter
+hf:Qwen/Qwen3-8B              a model on the Hugging Face hub
+openai:ft:gpt-4o-mini:...     PROVIDER:ID, any registered provider
+http://127.0.0.1:8000/v1#name any server that speaks the OpenAI API
 """
 
 from __future__ import annotations

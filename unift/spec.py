@@ -15,7 +15,6 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from unift._text import did_you_mean
 from unift.errors import UsageError
 
-
 _Options = TypeVar("_Options", bound=BaseModel)
 
 
@@ -47,7 +46,9 @@ class Hyperparameters(Frozen):
     )
     weight_decay: float | None = Field(None, ge=0, le=1)
     warmup_ratio: float | None = Field(None, ge=0, lt=1, description="share of all steps")
-    max_length: int | None = Field(None, gt=0, description="tokens per row; longer rows are an error")
+    max_length: int | None = Field(
+        None, gt=0, description="tokens per row; longer rows are an error"
+    )
     packing: bool | None = Field(None, description="several short rows in one sequence")
     seed: int | None = Field(None, ge=0, le=2**31 - 1)
 

@@ -8,7 +8,7 @@ from unift.cli import chat, demo, doctor, estimate, evaluate, providers, runs, t
 
 app = typer.Typer(
     name="unift",
-    help="Fine-tune a language model, on your GPUs or through a vendor's API, and know if it was worth it.",
+    help="Fine-tune a language model, on your GPUs or through a vendor's API.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
@@ -28,6 +28,8 @@ def _version(wanted: bool) -> None:
 
 @app.callback()
 def root(
-    version: bool = typer.Option(False, "--version", callback=_version, is_eager=True, help="Show the version."),
+    version: bool = typer.Option(
+        False, "--version", callback=_version, is_eager=True, help="Show the version."
+    ),
 ) -> None:
     """Options before the command."""

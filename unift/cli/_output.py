@@ -39,9 +39,7 @@ def fail(error: UniftError, as_json: bool) -> int:
 def fail_usage(error: click.ClickException, as_json: bool) -> int:
     """Wrong flags, in the same shape as every other error."""
     where = getattr(getattr(error, "ctx", None), "command_path", "unift")
-    return fail(
-        UsageError(error.format_message(), where=where, fix=f"{where} --help"), as_json
-    )
+    return fail(UsageError(error.format_message(), where=where, fix=f"{where} --help"), as_json)
 
 
 def fail_unexpected(error: Exception, as_json: bool) -> int:

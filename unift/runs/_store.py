@@ -129,8 +129,17 @@ class Store:
             db.execute(
                 "INSERT INTO runs (id, token, provider, model, name, state, plan, created, updated)"
                 " VALUES (?,?,?,?,?,?,?,?,?)",
-                (run_id, f"unift-{run_id}", spec.provider, spec.model, spec.name, State.PLANNED)
-                + (plan.model_dump_json(), now, now),
+                (
+                    run_id,
+                    f"unift-{run_id}",
+                    spec.provider,
+                    spec.model,
+                    spec.name,
+                    State.PLANNED,
+                    plan.model_dump_json(),
+                    now,
+                    now,
+                ),
             )
             for relation, fingerprint in plan.fingerprints.items():
                 _link(db, f"run:{run_id}", relation, fingerprint)
@@ -147,9 +156,8 @@ class Store:
         with self._open() as db:
             row = db.execute("SELECT * FROM runs WHERE id=?", (run_id,)).fetchone()
             if row is None:
-                pattern = run_id.replace("%", "").replace("_", "") + "%"
                 found = db.execute(
-                    "SELECT * FROM runs WHERE id LIKE ? LIMIT 2", (pattern,)
+                    "SELECT * FROM runs WHERE substr(id, 1, ?)=? LIMIT 2", (len(run_id), run_id)
                 ).fetchall()
                 if len(found) != 1 or not run_id:
                     raise UsageError(
@@ -247,7 +255,9 @@ class Store:
 
     # --- lineage ------------------------------------------------------------------------------
 
-    def add_evaluation(self, evaluation_id: str, summary: dict[str, Any], parents: list[str]) -> None:
+    def add_evaluation(
+        self, evaluation_id: str, summary: dict[str, Any], parents: list[str]
+    ) -> None:
         """Record an evaluation and what it was made of (``run:ID``, ``data:sha256:...``)."""
         with self._open(write=True) as db:
             db.execute(
@@ -288,8 +298,15 @@ def _append(db: sqlite3.Connection, run_id: str, events: Iterable[Event]) -> int
     for event in events:
         done = db.execute(
             "INSERT OR IGNORE INTO events VALUES (?,?,?,?,?,?,?)",
-            (run_id, seq + 1, event.id, event.at.isoformat(), event.kind, event.message)
-            + (json.dumps(event.data),),
+            (
+                run_id,
+                seq + 1,
+                event.id,
+                event.at.isoformat(),
+                event.kind,
+                event.message,
+                json.dumps(event.data),
+            ),
         )
         seq += done.rowcount
     return seq - first

@@ -1,0 +1,5 @@
+"""`python -m unift` is `unift`."""
+
+from unift.cli import main
+
+main()

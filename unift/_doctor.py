@@ -1,0 +1,145 @@
+"""`unift.doctor`: what is here, what is missing, what that disables, and what mends it."""
+
+from __future__ import annotations
+
+import os
+import platform
+import shutil
+import subprocess
+import sys
+from importlib.metadata import PackageNotFoundError, version
+
+from unift._home import home
+from unift.errors import UniftError
+from unift.provider import providers
+from unift.spec import Frozen
+
+
+class Check(Frozen):
+    """One thing looked at. `ok` is None for what is merely worth knowing."""
+
+    name: str
+    ok: bool | None
+    detail: str
+    disables: str = ""
+    fix: str = ""
+
+
+_LOCAL = "pip install 'unift[local]'"
+# package -> (what is lost without it, what installs it)
+_PACKAGES = {
+    "torch": ("training and inference on this machine", _LOCAL),
+    "transformers": ("training and inference on this machine", _LOCAL),
+    "peft": ("LoRA and QLoRA", _LOCAL),
+    "trl": ("training on this machine", _LOCAL),
+    "bitsandbytes": ("QLoRA (4-bit)", _LOCAL),
+    "openai": ("the openai provider", "pip install 'unift[openai]'"),
+    "tiktoken": ("exact token counts for OpenAI models", "pip install 'unift[openai]'"),
+    "google-genai": ("the google provider", "pip install 'unift[google]'"),
+}
+# variable -> what needs it; values are never read into a message.
+_KEYS = {
+    "OPENAI_API_KEY": "OpenAI",
+    "AZURE_OPENAI_API_KEY": "Azure OpenAI",
+    "GOOGLE_APPLICATION_CREDENTIALS": "Google's platform",
+    "GOOGLE_CLOUD_PROJECT": "Google's platform",
+    "TOGETHER_API_KEY": "Together",
+    "FIREWORKS_API_KEY": "Fireworks",
+    "HF_TOKEN": "gated models of the Hugging Face hub",
+}
+_LOW_DISK_GIB = 5
+
+
+def doctor() -> list[Check]:
+    """Look at this machine. Quick, no network, imports nothing heavy, starts nothing."""
+    return [
+        Check(name="python", ok=True, detail=f"{platform.python_version()} at {sys.executable}"),
+        Check(
+            name="machine",
+            ok=None,
+            detail=f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores",
+        ),
+        _disk(),
+        *(_package(name) for name in _PACKAGES),
+        _gpu(),
+        *(_key(name) for name in _KEYS),
+        *_providers(),
+    ]
+
+
+def _disk() -> Check:
+    try:
+        folder = home()
+    except UniftError as error:
+        return Check(
+            name="data folder", ok=False, detail=error.message, disables="everything", fix=error.fix
+        )
+    free = shutil.disk_usage(folder).free / 2**30
+    low = free < _LOW_DISK_GIB
+    return Check(
+        name="data folder",
+        ok=not low,
+        detail=f"{folder}, {free:.0f} GiB free",
+        disables="checkpoints of larger models" if low else "",
+        fix="free some space, or set UNIFT_HOME to another disk" if low else "",
+    )
+
+
+def _package(name: str) -> Check:
+    disables, fix = _PACKAGES[name]
+    try:
+        return Check(name=name, ok=True, detail=version(name))
+    except PackageNotFoundError:
+        return Check(name=name, ok=False, detail="not installed", disables=disables, fix=fix)
+
+
+def _gpu() -> Check:
+    query = ["nvidia-smi", "--query-gpu=name,memory.total,driver_version", "--format=csv,noheader"]
+    try:
+        found = subprocess.run(query, capture_output=True, text=True, timeout=10, check=True).stdout
+    except (OSError, subprocess.SubprocessError):
+        return Check(
+            name="gpu",
+            ok=None,
+            detail="no NVIDIA GPU or driver found; training runs on the CPU",
+            disables="training models of useful size in useful time",
+            fix="unift estimate --model MODEL --data FILE --gpu h100-sxm-80gb",
+        )
+    cards = "; ".join(line.strip() for line in found.splitlines() if line.strip())
+    try:
+        cpu_build = version("torch").endswith("+cpu")
+    except PackageNotFoundError:
+        cpu_build = False
+    if cpu_build:
+        return Check(
+            name="gpu",
+            ok=False,
+            detail=f"{cards}, but the installed torch is a CPU build",
+            disables="training on the GPU",
+            fix="pip install --force-reinstall torch from an index with a CUDA build",
+        )
+    return Check(name="gpu", ok=True, detail=cards)
+
+
+def _key(name: str) -> Check:
+    is_set = bool(os.environ.get(name))
+    return Check(
+        name=name,
+        ok=True if is_set else None,
+        detail="set" if is_set else "not set",
+        disables="" if is_set else _KEYS[name],
+        fix="" if is_set else f"export {name}=...",
+    )
+
+
+def _providers() -> list[Check]:
+    return [
+        Check(
+            name=f"provider {info.name}",
+            ok=info.available,
+            detail=info.package if info.available else info.why,
+            disables="" if info.available else f"unift train --provider {info.name}",
+            fix=info.fix,
+        )
+        for info in providers()
+    ]

@@ -1,0 +1,118 @@
+"""unift demo: the main job, start to finish, offline."""
+
+from __future__ import annotations
+
+import os
+from typing import Annotated, Any
+
+import typer
+
+from unift.cli import estimate as estimate_command
+from unift.cli import evaluate as evaluate_command
+from unift.cli import validate as validate_command
+from unift.cli._output import Json, emit, err, out
+from unift.cli._progress import counting, follow
+from unift.provider import Plan, State
+
+# Settings for the embedded model, which is so small that it wants a far higher rate than the
+# default; benchmarks/demo_model/README.md has the table behind them.
+SETTINGS: dict[str, Any] = {
+    "provider": "local-lora",
+    "model": "demo",
+    "data": "demo:train",
+    "validation": "demo:validation",
+    "name": "demo",
+    "epochs": 3,
+    "batch_size": 16,
+    "learning_rate": 3e-3,
+}
+
+
+def command(
+    fresh: Annotated[bool, typer.Option(help="Train again, even if the same run exists.")] = False,
+    report: Annotated[str | None, typer.Option(help="Where the HTML page goes.")] = None,
+    json: Json = False,
+) -> None:
+    """Validate, estimate, train, evaluate and report on the embedded model and data."""
+    os.environ.setdefault("HF_HUB_OFFLINE", "1")
+    import unift
+
+    say = _silent if json else _headline
+    say("1/4  Validate", "unift validate demo:train --validation demo:validation --test demo:test")
+    with counting("validating", "bytes") as update:
+        validation = unift.validate(
+            "demo:train",
+            provider="local-lora",
+            model="demo",
+            validation="demo:validation",
+            test="demo:test",
+            progress=update,
+        )
+    if not json:
+        validate_command.show(validation, max_per_code=1)
+
+    say("2/4  Estimate", "unift estimate --model demo --data demo:train --provider local-lora")
+    estimate = unift.estimate(
+        model="demo", data="demo:train", providers=["local-lora"], epochs=SETTINGS["epochs"]
+    )
+    if not json:
+        estimate_command.show(estimate)
+
+    say("3/4  Train", "unift train --provider local-lora --model demo --data demo:train ...")
+    plan = unift.plan(**SETTINGS)
+    run = None if fresh else _same_run(plan)
+    if run is not None:
+        err.print(f"The same run exists ({run.id}); unift demo --fresh trains again.")
+    else:
+        run = unift.start(plan)
+    if not run.finished:
+        follow(run)
+    if run.state is not State.SUCCEEDED:
+        raise run.error()
+
+    say("4/4  Evaluate", f"unift evaluate {run.model} --data demo:test --against base ...")
+    with counting("answering") as update:
+        result = unift.evaluate(
+            run.model,
+            data="demo:test",
+            against=["base", "base+few-shot:5"],
+            train="demo:train",
+            report=report,
+            progress=update,
+        )
+    if json:
+        emit(
+            {
+                "validation": validation.as_dict(),
+                "estimate": estimate.as_dict(),
+                "run": run.as_dict(),
+                "evaluation": result.as_dict(),
+                "report": result.as_dict()["report"],
+            }
+        )
+    else:
+        evaluate_command.show(result)
+        out.print(f"\nTalk to it: unift chat {run.model}", markup=False)
+
+
+def _same_run(plan: Plan) -> Any:
+    """A run of the same data and settings that succeeded or still goes on."""
+    import unift
+
+    for run in unift.runs():
+        same = run.plan.settings == plan.settings and run.plan.fingerprints == plan.fingerprints
+        if (
+            same
+            and run.plan.spec == plan.spec
+            and run.state not in (State.FAILED, State.CANCELLED, State.LOST)
+        ):
+            return run.resume() if run.state is State.PLANNED else run
+    return None
+
+
+def _headline(title: str, same_as: str) -> None:
+    out.print(f"\n[bold]{title}[/]  [dim]{same_as}[/]")
+
+
+def _silent(title: str, same_as: str) -> None:
+    """With --json nothing but the document goes to stdout."""

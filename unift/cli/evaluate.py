@@ -1,0 +1,76 @@
+"""unift evaluate: was it worth it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from unift.cli._output import Json, emit, out
+from unift.cli._progress import counting
+
+if TYPE_CHECKING:
+    from unift.evaluate import Evaluation
+
+
+def command(
+    model: Annotated[str, typer.Argument(help="run:ID, path:FOLDER, hf:OWNER/NAME, PROVIDER:ID.")],
+    data: Annotated[str, typer.Option(help="Test rows that were never trained on.")],
+    metric: Annotated[
+        str | None, typer.Option(help="Default: chosen by looking at the data.")
+    ] = None,
+    against: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="base, base+few-shot:K, prompt:FILE, run:ID or any reference; repeatable."
+        ),
+    ] = None,
+    train: Annotated[str | None, typer.Option(help="Where few-shot examples come from.")] = None,
+    limit: Annotated[int | None, typer.Option(help="Only the first so many rows.")] = None,
+    seed: Annotated[int, typer.Option(help="Of few-shot choice and resampling.")] = 0,
+    report: Annotated[str | None, typer.Option(help="Where the HTML page goes.")] = None,
+    json: Json = False,
+) -> None:
+    """Compare a model with what you could have had without training it."""
+    import unift
+
+    with counting("answering") as update:
+        result = unift.evaluate(
+            model,
+            data=data,
+            metric=metric,
+            against=against or ["base"],
+            train=train,
+            limit=limit,
+            seed=seed,
+            report=report,
+            progress=update,
+        )
+    if json:
+        emit(result.as_dict())
+    else:
+        show(result)
+
+
+def show(result: Evaluation) -> None:
+    """Candidates, differences, verdict."""
+    from rich.table import Table
+
+    document = result.as_dict()
+    names = sorted({name for row in document["candidates"] for name in row["metrics"]})
+    table = Table("candidate", *names, "n", box=None, pad_edge=False)
+    for column in table.columns[1:]:
+        column.justify = "right"
+    for row in document["candidates"]:
+        cells = [f"{row['metrics'][name]:.1%}" if name in row["metrics"] else "-" for name in names]
+        table.add_row(row["name"], *cells, str(row["n"]))
+    out.print(table)
+    for row in document["comparisons"]:
+        out.print(
+            f"{row['a']} - {row['b']} on {row['metric']}: {row['difference']:+.1%}"
+            f" [{row['low']:+.1%}, {row['high']:+.1%}], p = {row['p']:.2g}",
+            markup=False,
+        )
+    out.print(str(document["verdict"]), style="bold", markup=False)
+    if document["report"]:
+        out.print(f"report {document['report']}", markup=False)

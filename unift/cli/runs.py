@@ -1,0 +1,167 @@
+"""unift runs: the journal."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from unift.cli._output import Json, emit, out
+from unift.cli._progress import describe, follow
+from unift.provider import State
+
+app = typer.Typer(help="See and steer runs.", no_args_is_help=True)
+
+Id = Annotated[str, typer.Argument(metavar="ID", help="A run's id, or the beginning of it.")]
+
+
+@app.command("list")
+def list_(
+    limit: Annotated[int, typer.Option(help="The newest so many.")] = 20, json: Json = False
+) -> None:
+    """List runs, newest first."""
+    import unift
+
+    found = unift.runs(limit=limit)
+    if json:
+        emit({"runs": [run.as_dict() for run in found]})
+        return
+    if not found:
+        out.print("No runs yet. unift demo makes the first one.")
+        return
+    from rich.table import Table
+
+    table = Table("run", "status", "provider", "base", "name", "created", box=None, pad_edge=False)
+    for run in found:
+        document = run.as_dict()
+        created = document["created"][:16].replace("T", " ")
+        table.add_row(
+            run.id, run.status, run.provider, document["base"], document["name"] or "", created
+        )
+    out.print(table)
+
+
+@app.command()
+def show(run_id: Id, json: Json = False) -> None:
+    """Show one run: status, plan, artifact, lineage."""
+    import unift
+
+    run = unift.run(run_id)
+    document = run.as_dict()
+    if json:
+        emit(document)
+        return
+    out.print(f"[bold]{run.id}[/]  {run.status}  {run.provider}  on {document['base']}")
+    if document["message"]:
+        out.print(document["message"], markup=False)
+    if run.failure:
+        out.print(f"{run.failure.code}: {run.failure.message}", style="red", markup=False)
+        out.print(f"  fix: {run.failure.fix}", style="green", markup=False)
+    if run.artifact:
+        out.print(
+            f"model {run.model}  {run.artifact.kind} at {run.artifact.reference}", markup=False
+        )
+    from rich.table import Table
+
+    table = Table("setting", "value", "from", "why", box=None, pad_edge=False)
+    for setting in run.plan.settings:
+        table.add_row(setting.name, str(setting.value), setting.origin, setting.why)
+    out.print(table)
+    for edge in document["lineage"]:
+        out.print(
+            f"{edge['child']}  {edge['relation']}  {edge['parent']}", style="dim", markup=False
+        )
+
+
+@app.command()
+def events(
+    run_id: Id,
+    follow_: Annotated[
+        bool, typer.Option("--follow", "-f", help="Go on until it is finished.")
+    ] = False,
+    after: Annotated[int, typer.Option(help="Only events after this number.")] = 0,
+    json: Json = False,
+) -> None:
+    """Replay what happened in a run, and follow what happens now."""
+    import unift
+
+    run = unift.run(run_id)
+    if json:
+        found = [event.model_dump(mode="json") for event in run.events(follow=follow_, after=after)]
+        emit({"run": run.id, "status": run.status, "events": found})
+        return
+    for event in run.events(follow=False, after=after):
+        out.print(
+            f"{event.seq:5d} {event.at:%H:%M:%S} {event.kind:10s} {describe(event)}", markup=False
+        )
+        after = event.seq
+    if follow_:
+        follow(run, after=after)
+        _status(run_id)
+
+
+@app.command()
+def cancel(run_id: Id, json: Json = False) -> None:
+    """End a run; what was trained so far is kept where the provider can."""
+    import unift
+
+    run = unift.run(run_id).cancel()
+    run.wait(check=False)
+    _status(run.id, json)
+
+
+@app.command()
+def resume(
+    run_id: Id,
+    detach: Annotated[bool, typer.Option(help="Return at once.")] = False,
+    json: Json = False,
+) -> None:
+    """Go on with a run that stopped, from its last checkpoint."""
+    import unift
+
+    run = unift.run(run_id)
+    seen = max((event.seq for event in run.events(follow=False)), default=0)
+    run.resume()
+    if not detach:
+        follow(run, after=seen)
+        if run.state is not State.SUCCEEDED:
+            raise run.error()
+    _status(run.id, json)
+
+
+@app.command()
+def reconcile(json: Json = False) -> None:
+    """Bring every open run to the truth, for example after a crash."""
+    import unift
+
+    outcome = unift.reconcile()
+    if json:
+        emit(
+            {
+                "runs": [
+                    {**run.as_dict(), "problem": error.as_dict() if error else None}
+                    for run, error in outcome
+                ]
+            }
+        )
+        return
+    if not outcome:
+        out.print("No open runs.")
+    for run, error in outcome:
+        out.print(
+            f"{run.id}  {run.status}  {error.message if error else run.as_dict()['message']}",
+            markup=False,
+        )
+
+
+def _status(run_id: str, json: bool = False) -> None:
+    import unift
+
+    run = unift.run(run_id)
+    if json:
+        emit(run.as_dict())
+        return
+    message = run.failure.message if run.failure else run.as_dict()["message"]
+    out.print(f"run {run.id} {run.status}" + (f": {message}" if message else ""), markup=False)
+    if run.state is State.SUCCEEDED:
+        out.print(f"unift evaluate {run.model} --data TEST.jsonl  says whether it was worth it")

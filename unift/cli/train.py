@@ -1,0 +1,141 @@
+"""unift train: one call."""
+
+from __future__ import annotations
+
+import json as _json
+from typing import Annotated, Any
+
+import typer
+
+from unift.cli._output import Json, emit, err, out
+from unift.cli._progress import follow
+from unift.errors import UsageError
+from unift.provider import Plan, State
+
+
+def command(
+    provider: Annotated[str, typer.Option(help="Who trains; unift providers lists them.")],
+    model: Annotated[str, typer.Option(help="demo, a folder, a hub id, or a vendor's model id.")],
+    data: Annotated[str, typer.Option(help="Chat JSONL, or demo:train.")],
+    validation: Annotated[
+        str | None, typer.Option(help="Rows to watch, never learnt from.")
+    ] = None,
+    method: Annotated[str, typer.Option(help="sft, dpo or rft.")] = "sft",
+    name: Annotated[str | None, typer.Option(help="Label of the run.")] = None,
+    epochs: Annotated[float | None, typer.Option(help="Passes over the data.")] = None,
+    max_steps: Annotated[int | None, typer.Option(help="Stop after so many steps.")] = None,
+    batch_size: Annotated[int | None, typer.Option(help="Effective batch: rows per step.")] = None,
+    learning_rate: Annotated[float | None, typer.Option(help="Peak rate, absolute.")] = None,
+    learning_rate_multiplier: Annotated[
+        float | None, typer.Option(help="For vendors that hide the absolute rate.")
+    ] = None,
+    weight_decay: Annotated[float | None, typer.Option(help="Of AdamW.")] = None,
+    warmup_ratio: Annotated[float | None, typer.Option(help="Share of all steps.")] = None,
+    max_length: Annotated[int | None, typer.Option(help="Tokens per row.")] = None,
+    packing: Annotated[
+        bool | None, typer.Option("--packing/--no-packing", help="Short rows share a sequence.")
+    ] = None,
+    seed: Annotated[int | None, typer.Option(help="Of order, initialisation, dropout.")] = None,
+    rank: Annotated[int | None, typer.Option(help="Rank of the adapter.")] = None,
+    alpha: Annotated[float | None, typer.Option(help="Scale of the adapter.")] = None,
+    dropout: Annotated[float | None, typer.Option(help="Inside the adapter.")] = None,
+    target: Annotated[list[str] | None, typer.Option(help="Module that gets an adapter.")] = None,
+    usd: Annotated[float | None, typer.Option(help="Refuse to start above this price.")] = None,
+    hours: Annotated[float | None, typer.Option(help="Refuse to start above this time.")] = None,
+    memory_gib: Annotated[float | None, typer.Option(help="Refuse above this memory.")] = None,
+    option: Annotated[
+        list[str] | None,
+        typer.Option(help="PROVIDER.KEY=VALUE, a setting of one provider alone; repeatable."),
+    ] = None,
+    dry_run: Annotated[bool, typer.Option(help="Show the plan and stop.")] = False,
+    detach: Annotated[bool, typer.Option(help="Return at once; the run goes on.")] = False,
+    json: Json = False,
+) -> None:
+    """Fine-tune a model and follow it. Ctrl-C stops following, not training."""
+    import unift
+
+    plan = unift.plan(
+        provider=provider,
+        model=model,
+        data=data,
+        validation=validation,
+        method=method,
+        name=name,
+        epochs=epochs,
+        max_steps=max_steps,
+        batch_size=batch_size,
+        learning_rate=learning_rate,
+        learning_rate_multiplier=learning_rate_multiplier,
+        weight_decay=weight_decay,
+        warmup_ratio=warmup_ratio,
+        max_length=max_length,
+        packing=packing,
+        seed=seed,
+        rank=rank,
+        alpha=alpha,
+        dropout=dropout,
+        targets=tuple(target) if target else None,
+        usd=usd,
+        hours=hours,
+        memory_gib=memory_gib,
+        options=parse_options(option or []),
+    )
+    for warning in plan.warnings:
+        err.print(f"warning {warning}", style="yellow", markup=False)
+    if dry_run:
+        if json:
+            emit(
+                {
+                    "run": None,
+                    "provider": provider,
+                    "status": "planned",
+                    "plan": plan.model_dump(mode="json"),
+                }
+            )
+        else:
+            show_plan(plan)
+        return
+    run = unift.start(plan)
+    if not json:
+        err.print(f"run {run.id} on {provider}")
+    if not detach:
+        follow(run)
+        if run.state is not State.SUCCEEDED:
+            raise run.error()
+    if json:
+        emit(run.as_dict())
+    elif detach:
+        out.print(f"run {run.id} {run.status}; unift runs events {run.id} --follow")
+    else:
+        out.print(f"run {run.id} succeeded; the model is {run.model}")
+        out.print(f"unift evaluate {run.model} --data TEST.jsonl  says whether it was worth it")
+
+
+def parse_options(given: list[str]) -> dict[str, dict[str, Any]]:
+    """``["local-lora.micro_batch=2"]`` -> ``{"local-lora": {"micro_batch": 2}}``."""
+    options: dict[str, dict[str, Any]] = {}
+    for text in given:
+        name, equals, value = text.partition("=")
+        provider, dot, key = name.partition(".")
+        if not (equals and dot and provider and key):
+            raise UsageError(
+                f"'{text}' is not PROVIDER.KEY=VALUE.",
+                where="--option",
+                fix="for example --option local-lora.micro_batch=2",
+            )
+        try:
+            parsed = _json.loads(value)
+        except ValueError:
+            parsed = value
+        options.setdefault(provider, {})[key] = parsed
+    return options
+
+
+def show_plan(plan: Plan) -> None:
+    """Every setting with its value, where it came from and why."""
+    from rich.table import Table
+
+    table = Table("setting", "value", "from", "why", box=None, pad_edge=False)
+    for setting in plan.settings:
+        table.add_row(setting.name, str(setting.value), setting.origin, setting.why)
+    out.print(table)
