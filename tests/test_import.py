@@ -1,0 +1,60 @@
+"""The core is light: these limits are part of what users were promised."""
+
+from __future__ import annotations
+
+import os
+import statistics
+import subprocess
+import sys
+import time
+
+import unift
+
+HEAVY = {"torch", "transformers", "peft", "trl", "openai", "google", "numpy", "scipy", "httpx2"}
+
+
+def _seconds(command: list[str]) -> float:
+    """Fastest of seven, because the machine may be busy and a limit on the best is no race."""
+    times: list[float] = []
+    for _ in range(7):
+        begin = time.perf_counter()
+        subprocess.run(command, check=True, capture_output=True, env=dict(os.environ))
+        times.append(time.perf_counter() - begin)
+    assert statistics.median(times) < 10
+    return min(times)
+
+
+def test_public_names_are_these_and_no_others() -> None:
+    assert sorted(unift.__all__) == [
+        "Run",
+        "TrainSpec",
+        "UniftError",
+        "doctor",
+        "estimate",
+        "evaluate",
+        "load",
+        "plan",
+        "providers",
+        "reconcile",
+        "run",
+        "runs",
+        "start",
+        "train",
+        "validate",
+    ]
+    assert all(callable(getattr(unift, name)) for name in unift.__all__)
+
+
+def test_import_pulls_in_nothing_heavy() -> None:
+    script = "import sys, unift; print(' '.join(sorted({m.split('.')[0] for m in sys.modules})))"
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert not HEAVY & set(done.stdout.split())
+
+
+def test_import_takes_under_150_ms() -> None:
+    bare = _seconds([sys.executable, "-c", "pass"])
+    assert _seconds([sys.executable, "-c", "import unift"]) - bare < 0.150
+
+
+def test_help_takes_under_400_ms() -> None:
+    assert _seconds([sys.executable, "-m", "unift", "--help"]) < 0.400
