@@ -47,7 +47,9 @@ def test_public_names_are_these_and_no_others() -> None:
 
 def test_import_pulls_in_nothing_heavy() -> None:
     script = "import sys, unift; print(' '.join(sorted({m.split('.')[0] for m in sys.modules})))"
-    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, check=True
+    )
     assert not HEAVY & set(done.stdout.split())
 
 

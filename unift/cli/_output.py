@@ -8,9 +8,9 @@ import traceback
 from datetime import UTC, datetime
 from typing import Annotated, Any
 
-import click
 import typer
 from rich.console import Console
+from typer.exceptions import TyperException
 
 from unift.errors import UniftError, UsageError
 
@@ -36,7 +36,7 @@ def fail(error: UniftError, as_json: bool) -> int:
     return error.exit_status
 
 
-def fail_usage(error: click.ClickException, as_json: bool) -> int:
+def fail_usage(error: TyperException, as_json: bool) -> int:
     """Wrong flags, in the same shape as every other error."""
     where = getattr(getattr(error, "ctx", None), "command_path", "unift")
     return fail(UsageError(error.format_message(), where=where, fix=f"{where} --help"), as_json)
@@ -44,11 +44,11 @@ def fail_usage(error: click.ClickException, as_json: bool) -> int:
 
 def fail_unexpected(error: Exception, as_json: bool) -> int:
     """A defect of ours, or a world nobody thought of: keep the traceback, show a sentence."""
-    if isinstance(error, click.exceptions.Exit):
+    if isinstance(error, typer.Exit):
         return error.exit_code
-    if isinstance(error, click.exceptions.Abort):
+    if isinstance(error, typer.Abort):
         return 130
-    if isinstance(error, click.ClickException):
+    if isinstance(error, TyperException):
         return fail_usage(error, as_json)
     log = _log(error)
     return fail(
