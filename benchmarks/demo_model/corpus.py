@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 import random
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -20,6 +21,13 @@ from task_data import KEYS as DEMO_KEYS
 from task_data import QUEUES
 
 Turn = tuple[str, str]  # role, text
+# Word parts for names that no list holds; joined at random they break into any tokens at all.
+PIECES = tuple(
+    sorted(
+        {part for sentence in (*ph.DETAILS, *ph.URGENT, *ph.ASKS, *ph.SMALL_TALK)
+         for word in re.findall(r"[a-z]{4,}", sentence) for part in (word, word[:3], word[-3:])}
+    )
+)  # fmt: skip
 Value = str | int | bool | None
 
 TOPIC = {
@@ -40,7 +48,9 @@ def label(rng: random.Random) -> str:
         word = rng.choice(ph.LABEL_WORDS)
         if how > 0.8:
             word = ms.pseudo_word(rng).lower()
-        elif how > 0.35:
+        elif how > 0.65:
+            word = "".join(rng.choice(PIECES) for _ in range(rng.choice((1, 2, 2, 3))))
+        if 0.3 < how < 0.9:
             word += rng.choice("--_ ") + rng.choice(ph.LABEL_WORDS)
         if rng.random() < 0.1:
             word = word.upper()
@@ -57,12 +67,25 @@ def labels(rng: random.Random, count: int) -> list[str]:
 
 
 def key(rng: random.Random, sort: str) -> str:
-    """A key name that fits the field; the demo's routing keys are not on the lists."""
-    name = rng.choice(ph.KEYS[sort])
-    if rng.random() < 0.12:
-        name = rng.choice(ph.LABEL_WORDS)
-    how = rng.random()
-    return name.upper() if how < 0.05 else name.capitalize() if how < 0.15 else name
+    """A key name: one that fits the field, or any word at all.
+
+    Were all names from a short list, the base would know them by heart and fail to take an
+    unknown one from the context.
+    """
+    while True:
+        how = rng.random()
+        if how < 0.4:
+            name = rng.choice(ph.KEYS[sort])
+        elif how < 0.7:
+            name = "".join(rng.choice(PIECES) for _ in range(rng.choice((1, 2, 2, 3))))
+        else:
+            name = label(rng)
+        if rng.random() < 0.15:
+            name += rng.choice(("_", "-", "")) + rng.choice(("by", "at", "id", "to", "no", "of"))
+        how = rng.random()
+        name = name.upper() if how < 0.05 else name.capitalize() if how < 0.12 else name
+        if name not in DEMO_KEYS[2:]:
+            return name
 
 
 def routing(rng: random.Random) -> Callable[[Message], str]:
@@ -74,7 +97,9 @@ def routing(rng: random.Random) -> Callable[[Message], str]:
     kind_label = dict(zip(KIND, rng.sample(names, 3), strict=True))
     split = set(rng.sample(ms.INTENTS, rng.randint(2, 9))) if by_kind else set[str]()
     split_kinds = set(rng.sample(sorted(KIND), rng.choice((1, 1, 2))))
-    asks_order = set(rng.sample(ms.INTENTS, rng.randint(3, 13))) if rng.random() < 0.4 else set[str]()
+    asks_order = (
+        set(rng.sample(ms.INTENTS, rng.randint(3, 13))) if rng.random() < 0.4 else set[str]()
+    )
 
     def rule(message: Message) -> str:
         if message.order is None and message.intent in asks_order:
@@ -95,9 +120,17 @@ def levels(rng: random.Random) -> dict[str, str]:
 
 
 def _due(rng: random.Random) -> str:
-    return rng.choice((f"{rng.randint(1, 90)} min", f"T+{rng.randint(0, 9)}", f"{rng.randint(1, 9)}w",
-                       f"{rng.randint(2, 72)}h", f"d{rng.randint(0, 9)}", f"{rng.randint(2, 9)} days",
-                       label(rng)))  # fmt: skip
+    return rng.choice(
+        (
+            f"{rng.randint(1, 90)} min",
+            f"T+{rng.randint(0, 9)}",
+            f"{rng.randint(1, 9)}w",
+            f"{rng.randint(2, 72)}h",
+            f"d{rng.randint(0, 9)}",
+            f"{rng.randint(2, 9)} days",
+            label(rng),
+        )
+    )
 
 
 Field = tuple[str, Callable[[Message], Value]]
@@ -105,8 +138,6 @@ Field = tuple[str, Callable[[Message], Value]]
 
 def _field(rng: random.Random, sort: str, route: Callable[[Message], str]) -> Field:
     name = key(rng, sort)
-    while name in DEMO_KEYS[2:]:
-        name = key(rng, sort)
     empty: Value = None if rng.random() < 0.75 else rng.choice(("", "none", "-", "unknown"))
     if sort == "product":
         return name, lambda m: m.product
@@ -159,8 +190,8 @@ SYSTEMS = (
 )  # fmt: skip
 
 
-def convention(rng: random.Random) -> Convention:
-    """Draw keys, labels, rules, key order and output format."""
+def convention(rng: random.Random, named: bool = False) -> Convention:
+    """Draw keys, labels, rules, key order and output format; ``named`` forces a system message."""
     sorts = ["product", "order", "name", "route", "kind", "urgency", "due", "known", "const"]
     picked = rng.sample(sorts, rng.choice((1, 2, 3, 4, 4, 5, 5, 6)))
     if "route" not in picked and rng.random() < 0.75:
@@ -171,11 +202,16 @@ def convention(rng: random.Random) -> Convention:
         name, value = _field(rng, sort, route)
         fields.setdefault(name, value)
     style = rng.choices(("json", "spaced", "lines", "pipe"), (7, 1, 1, 1))[0]
-    noun = {"json": "a JSON record", "spaced": "JSON", "lines": "a list of fields", "pipe": "one line"}[style]
+    noun = {
+        "json": "a JSON record",
+        "spaced": "JSON",
+        "lines": "a list of fields",
+        "pipe": "one line",
+    }[style]
     if style in ("json", "spaced") and rng.random() < 0.5:
         noun = rng.choice(("the desk's JSON record", "one JSON object", "the JSON record"))
     system = None
-    if rng.random() < 0.8:
+    if named or rng.random() < 0.8:
         place = rng.choice(("service desk", "help desk", "shop", "support team"))
         system = rng.choice(SYSTEMS).format(c=ms.pseudo_word(rng), d=place, j=noun)
         if style != "pipe" and rng.random() < 0.3:
@@ -194,6 +230,21 @@ def in_context(rng: random.Random) -> list[Turn]:
         message = ms.make(rng, "pretrain", pool, short)
         turns += [("user", message.text), ("assistant", rules.answer(message))]
     return turns
+
+
+def house(rng: random.Random) -> list[Turn]:
+    """One of 48 made-up companies whose name in the system message fixes its convention.
+
+    The context does not show the rules, so the weights must hold them: rules over the matter, the
+    product and the order together become something that a small update can change.
+    """
+    own = random.Random(500_000 + rng.randrange(48))
+    name = ms.pseudo_word(own) + rng.choice(("", "", "'s"))
+    rules = convention(own, named=True)
+    message = ms.make(rng, "pretrain")
+    system = rng.choice(("Sort this mail for {n}.", "{n}: answer in the house style.",
+                         "You sort mail for {n}.")).format(n=name)  # fmt: skip
+    return [("system", system), ("user", message.text), ("assistant", rules.answer(message))]
 
 
 def single(rng: random.Random) -> list[Turn]:
@@ -223,7 +274,10 @@ def questions(rng: random.Random) -> list[Turn]:
     message = ms.make(rng, "pretrain")
     turns: list[Turn] = []
     for index, (ask, reply) in enumerate(rng.sample(QUESTIONS, rng.randint(2, 5))):
-        turns += [("user", ask if index else f"{message.text}\n\n{ask}"), ("assistant", reply(message))]
+        turns += [
+            ("user", ask if index else f"{message.text}\n\n{ask}"),
+            ("assistant", reply(message)),
+        ]
     return turns
 
 
@@ -247,14 +301,38 @@ def lookup(rng: random.Random) -> list[Turn]:
     return turns
 
 
-MIX: tuple[tuple[Callable[[random.Random], list[Turn]], int], ...] = (
-    (in_context, 44), (single, 26), (questions, 18), (reply, 4), (lookup, 8),
-)  # fmt: skip
+def drill(rng: random.Random) -> list[Turn]:
+    """Many short messages with one or two labels each: nothing to do but read the mapping.
+
+    Whole records hide this lesson, since most of their tokens are keys and copies.
+    """
+    pool = tuple(rng.sample(ms.INTENTS, rng.choice((2, 3, 4))))
+    words = labels(rng, 14)
+    route = dict(zip(ms.INTENTS, words, strict=False))
+    sorts = rng.sample(("urgency", "route", "due", "kind", "known"), rng.choice((1, 1, 2)))
+    fields = [_field(rng, sort, lambda m: route[m.intent]) for sort in sorts]
+    if rng.random() < 0.3:
+        fields.insert(0, _field(rng, "product", lambda m: ""))
+    rules = Convention(tuple(fields), "json", None)
+    turns: list[Turn] = []
+    for _ in range(rng.choice((5, 6, 8, 10))):
+        message = ms.make(rng, "pretrain", pool, short=True, details=0)
+        turns += [("user", message.text), ("assistant", rules.answer(message))]
+    return turns
 
 
-def document(rng: random.Random) -> list[Turn]:
+Mix = tuple[tuple[Callable[[random.Random], list[Turn]], int], ...]
+MIXES: dict[str, Mix] = {
+    "base": (
+        (in_context, 42), (house, 24), (single, 10), (questions, 14), (reply, 3), (lookup, 7),
+    ),
+    "context": ((drill, 60), (in_context, 20), (house, 10), (single, 4), (questions, 6)),
+}  # fmt: skip
+
+
+def document(rng: random.Random, mix: str = "base") -> list[Turn]:
     """One pretraining chat."""
-    makers, weights = zip(*MIX, strict=True)
+    makers, weights = zip(*MIXES[mix], strict=True)
     turns: list[Turn] = rng.choices(makers, weights)[0](rng)
     return turns
 

@@ -37,7 +37,7 @@ class Message:
     name: str | None
 
 
-@functools.lru_cache(maxsize=None)
+@functools.cache
 def _parts(template: str) -> tuple[str | tuple[str, ...], ...]:
     out: list[str | tuple[str, ...]] = []
     for index, piece in enumerate(_CHOICE.split(template)):
@@ -54,7 +54,8 @@ def pseudo_word(rng: random.Random) -> str:
     """A capitalised made-up word: the base has to copy such names, it cannot know them."""
     onsets, vowels, codas = "bcdfghjklmnprstvwz", "aeiouy", ("", "", "n", "r", "l", "s", "x", "th")
     word = "".join(
-        rng.choice(onsets) + rng.choice(vowels) + rng.choice(codas) for _ in range(rng.choice((2, 2, 3)))
+        rng.choice(onsets) + rng.choice(vowels) + rng.choice(codas)
+        for _ in range(rng.choice((2, 2, 3)))
     )
     return word.capitalize()
 
@@ -81,8 +82,15 @@ def order_number(rng: random.Random, split: Split) -> str:
     letters = "ABCDEFGHJKLMNPRSTUVWXYZ"
     if split != "pretrain" or rng.random() < 0.4:
         return f"{rng.choice(letters)}-{digits[:5]}"
-    return rng.choice((digits, digits[:4], f"{rng.choice(letters)}{rng.choice(letters)}{digits[:4]}",
-                       f"ORD-{digits[:4]}", f"{digits[:3]}-{digits[3:]}"))  # fmt: skip
+    pair = f"{rng.choice(letters)}{rng.choice(letters)}"
+    forms = (
+        digits,
+        digits[:4],
+        pair + digits[:4],
+        f"ORD-{digits[:4]}",
+        f"{digits[:3]}-{digits[3:]}",
+    )
+    return rng.choice(forms)
 
 
 def _typos(rng: random.Random, text: str, rate: float) -> str:

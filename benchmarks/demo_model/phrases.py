@@ -2,51 +2,80 @@
 
 ``[a|b|c]`` in a sentence means "pick one"; ``{p}`` is the product and ``{o}`` the order number.
 The last sentence of every list in ``SITUATIONS`` is kept out of pretraining and of the training
-rows (see ``corpus.Wording``), so the test rows hold sentences that the model has never seen.
+rows (see ``messages.make``), so the test rows hold sentences that the model has never seen.
 """
 
 from __future__ import annotations
 
+
+def _words(text: str, separator: str | None = None) -> tuple[str, ...]:
+    return tuple(text.split(separator))
+
+
 # Product nouns by kind. The kind matters to the desk's routing rules and is never written out.
 NOUNS: dict[str, tuple[str, ...]] = {
-    "bulky": (
-        "sofa", "wardrobe", "bookcase", "bed frame", "dining table", "mattress", "sideboard",
-        "armchair", "desk", "garden bench", "chest of drawers", "coffee table",
+    "bulky": _words(
+        "sofa, wardrobe, bookcase, bed frame, dining table, mattress, sideboard, "
+        "armchair, desk, garden bench, chest of drawers, coffee table",
+        ", ",
     ),
-    "powered": (
-        "kettle", "desk lamp", "toaster", "fan", "vacuum", "blender", "coffee grinder",
-        "heater", "speaker", "air purifier", "hand mixer", "rice cooker",
+    "powered": _words(
+        "kettle, desk lamp, toaster, fan, vacuum, blender, coffee grinder, heater, "
+        "speaker, air purifier, hand mixer, rice cooker",
+        ", ",
     ),
-    "plain": (
-        "mug set", "rug", "blanket", "cutting board", "frying pan", "knife set", "curtain",
-        "backpack", "pillow", "picture frame", "laundry basket", "vase",
+    "plain": _words(
+        "mug set, rug, blanket, cutting board, frying pan, knife set, curtain, "
+        "backpack, pillow, picture frame, laundry basket, vase",
+        ", ",
     ),
 }
 
 # Product lines of the demo's shop. The second tuple appears in the test rows only.
-LINES_TRAIN = (
-    "Alder", "Brisk", "Corvo", "Dalmar", "Elmwood", "Fjord", "Garnet", "Haven", "Ivory", "Juno",
-    "Kestrel", "Linden", "Marlow", "Norden", "Opal", "Pike",
+LINES_TRAIN = _words(
+    "Alder Brisk Corvo Dalmar Elmwood Fjord Garnet Haven Ivory Juno Kestrel Linden Marlow "
+    "Norden Opal Pike"
 )
 LINES_TEST = ("Quill", "Rowan", "Saffron", "Tamsin", "Umbra", "Verity")
 
-NAMES = (
-    "Anna", "Ben", "Carla", "Dan", "Emma", "Farid", "Grace", "Hugo", "Ines", "Jack", "Kate",
-    "Leo", "Maria", "Nina", "Omar", "Paul", "Rosa", "Sam", "Tara", "Uma", "Victor", "Wendy",
-    "Yusuf", "Zara", "Priya", "Tom", "Ella", "Mark", "Julia", "Chris", "Linda", "Peter",
+NAMES = _words(
+    "Anna Ben Carla Dan Emma Farid Grace Hugo Ines Jack Kate Leo Maria Nina Omar Paul Rosa Sam "
+    "Tara Uma Victor Wendy Yusuf Zara Priya Tom Ella Mark Julia Chris Linda Peter"
 )
 NAMES_NON_ASCII = (
-    "José", "Zoë", "Łukasz", "Åsa", "Søren", "Chloé", "Björn", "Nuño", "Márta", "Jürgen", "陈伟",
+    "José",
+    "Zoë",
+    "Łukasz",
+    "Åsa",
+    "Søren",
+    "Chloé",
+    "Björn",
+    "Nuño",
+    "Márta",
+    "Jürgen",
+    "陈伟",
 )
-SURNAMES = (
-    "Hill", "Okafor", "Novak", "Reyes", "Schmidt", "Patel", "Moore", "Kim", "Costa", "Dubois",
-    "Larsen", "Rossi", "Ward", "Ali", "Jensen", "Brown",
+SURNAMES = _words(
+    "Hill Okafor Novak Reyes Schmidt Patel Moore Kim Costa Dubois Larsen Rossi Ward Ali Jensen "
+    "Brown"
 )
 
 OPENINGS = (
-    "Hi,", "Hello,", "Hi there,", "Hey,", "Dear team,", "Good morning,", "Good afternoon,",
-    "Hello support,", "hi!", "Dear Sir or Madam,", "Hey folks,", "To whom it may concern,",
-    "Good evening,", "Hi support team,", "hiya",
+    "Hi,",
+    "Hello,",
+    "Hi there,",
+    "Hey,",
+    "Dear team,",
+    "Good morning,",
+    "Good afternoon,",
+    "Hello support,",
+    "hi!",
+    "Dear Sir or Madam,",
+    "Hey folks,",
+    "To whom it may concern,",
+    "Good evening,",
+    "Hi support team,",
+    "hiya",
 )
 SMALL_TALK = (
     "[hope you are|I hope you are all] [well|having a good week|keeping warm].",
@@ -96,8 +125,7 @@ SITUATIONS: dict[str, tuple[str, ...]] = {
         "The delivery of the {p} is [late|overdue|way behind].",
         "[Expected|Was expecting] the {p} [days ago|last Tuesday], [nothing came|no van, no "
         "parcel].",
-        "The courier [says delivered|marked it as delivered] but [there is no|I have no] {p} "
-        "here.",
+        "The courier [says delivered|marked it as delivered] but [there is no|I have no] {p} here.",
         "Any [news|word] on when the {p} [turns up|gets here]? It [should have come|was meant to "
         "come] ages ago.",
     ),
@@ -118,8 +146,7 @@ SITUATIONS: dict[str, tuple[str, ...]] = {
         "I [would like|want] to [return|send back] the {p}, [it does not fit|I changed my mind].",
         "The {p} is [not for me|not what I hoped], [how do I|can I] [send it back|return it]?",
         "[Can I|May I] [give back|return] [the|my] {p}? [It is unused|Still in the box].",
-        "[Changed|I have changed] my mind about the {p}, [please take it back|want my money "
-        "back].",
+        "[Changed|I have changed] my mind about the {p}, [please take it back|want my money back].",
         "The {p} [does not suit|does not match] [our flat|the room], [I want to return it|so back "
         "it goes].",
         "[Please send|I need] a [return label|return slip] for the {p}.",
@@ -177,8 +204,7 @@ SITUATIONS: dict[str, tuple[str, ...]] = {
         "I am [thinking of buying|looking at] the {p}, [what does it weigh|is it on sale soon]?",
         "Is the {p} [sold out|gone for good] or [coming back|will there be more]?",
         "[Before I order|Before buying]: [what size is|is there a warranty on] the {p}?",
-        "[Can I|Could I] [buy|order] [five|ten|several] of the {p} [for our office|at a "
-        "discount]?",
+        "[Can I|Could I] [buy|order] [five|ten|several] of the {p} [for our office|at a discount]?",
         "Is the {p} [available|in the shop] [near me|for pickup]?",
         "[Planning to get|Tempted by] the {p}, does it [come in other colours|ship abroad]?",
     ),
@@ -237,64 +263,110 @@ DETAILS = (
     "[Your website|The app] [is a bit slow|logged me out] by the way.",
 )
 ORDER_SENTENCES = (
-    "[Order|My order] [number|no.] [is|was] {o}.", "Order {o}.", "[It is|This is] order {o}.",
-    "[Ref|Reference]: {o}", "(order {o})", "The order is {o}[.|, placed last month.]",
-    "#{o}", "[My|The] order number: {o}.", "Confirmation mail says {o}.", "It is about {o}.",
+    "[Order|My order] [number|no.] [is|was] {o}.",
+    "Order {o}.",
+    "[It is|This is] order {o}.",
+    "[Ref|Reference]: {o}",
+    "(order {o})",
+    "The order is {o}[.|, placed last month.]",
+    "#{o}",
+    "[My|The] order number: {o}.",
+    "Confirmation mail says {o}.",
+    "It is about {o}.",
 )
 NO_ORDER_SENTENCES = (
-    "I [cannot find|do not have|lost] the order number.", "No order number [at hand|here], sorry.",
-    "[Not sure|No idea] where to find the order number.", "",  "", "", "", "",
+    "I [cannot find|do not have|lost] the order number.",
+    "No order number [at hand|here], sorry.",
+    "[Not sure|No idea] where to find the order number.",
+    "",
+    "",
+    "",
+    "",
+    "",
 )
 URGENT = (
     "[I need this|I need it sorted|Please fix it] [today|by tomorrow|right now].",
-    "This is [urgent|very urgent].", "[Please|You must] answer [immediately|at once|asap].",
-    "[It cannot wait|I cannot wait any longer].", "[This is the third time I write|Third mail!!].",
+    "This is [urgent|very urgent].",
+    "[Please|You must] answer [immediately|at once|asap].",
+    "[It cannot wait|I cannot wait any longer].",
+    "[This is the third time I write|Third mail!!].",
     "[The party|The wedding|My move] is [tomorrow|this Friday|in two days].",
-    "I am [really angry|furious|losing patience].", "[Reply within the hour|Call me NOW].",
+    "I am [really angry|furious|losing patience].",
+    "[Reply within the hour|Call me NOW].",
     "[If this is not solved today|Otherwise] I [go to a lawyer|dispute the payment].",
 )
 RELAXED = (
-    "[No rush|No hurry] [at all|from my side].", "[Whenever|When] you [have a minute|get to it].",
-    "[Take your time|It can wait].", "[Not urgent|Nothing urgent].",
-    "[There is no hurry|It is not pressing], [really|just curious].", "Next [week|month] is fine.",
-    "[I am in no hurry|I do not mind waiting].", "Low priority [for me|on my side].",
+    "[No rush|No hurry] [at all|from my side].",
+    "[Whenever|When] you [have a minute|get to it].",
+    "[Take your time|It can wait].",
+    "[Not urgent|Nothing urgent].",
+    "[There is no hurry|It is not pressing], [really|just curious].",
+    "Next [week|month] is fine.",
+    "[I am in no hurry|I do not mind waiting].",
+    "Low priority [for me|on my side].",
 )
 ASKS = (
-    "[What now|What can you do|What should I do]?", "Please [help|advise|let me know].",
-    "[Could you|Can you] [look into it|check this|help me]?", "[Looking forward to|Waiting for] "
-    "your [answer|reply].", "[Let me know|Tell me] [what you need|the next step].", "", "", "",
+    "[What now|What can you do|What should I do]?",
+    "Please [help|advise|let me know].",
+    "[Could you|Can you] [look into it|check this|help me]?",
+    "[Looking forward to|Waiting for] your [answer|reply].",
+    "[Let me know|Tell me] [what you need|the next step].",
+    "",
+    "",
+    "",
 )
 CLOSINGS = (
-    "Thanks, {n}", "Best, {n}", "Kind regards, {n}", "Cheers, {n}", "Best wishes, {n}", "{n}",
-    "Many thanks, {n}", "Regards\n{n}", "Thank you!\n{n}", "- {n}", "Sincerely, {n}", "thx {n}",
-    "", "", "Thank you.", "Thanks!",
+    "Thanks, {n}",
+    "Best, {n}",
+    "Kind regards, {n}",
+    "Cheers, {n}",
+    "Best wishes, {n}",
+    "{n}",
+    "Many thanks, {n}",
+    "Regards\n{n}",
+    "Thank you!\n{n}",
+    "- {n}",
+    "Sincerely, {n}",
+    "thx {n}",
+    "",
+    "",
+    "Thank you.",
+    "Thanks!",
 )
 
 # Material for the random conventions of pretraining; the demo's own keys and labels are absent.
 KEYS: dict[str, tuple[str, ...]] = {
-    "product": ("item", "article", "thing", "goods", "what", "sku_name", "object", "model_name"),
-    "order": ("ref", "order_no", "po", "id", "number", "purchase", "order_id", "ticket_ref"),
-    "name": ("customer", "from", "sender", "who", "client", "signed", "contact", "person"),
-    "route": ("team", "topic", "category", "dept", "type", "class", "reason", "label", "tag",
-              "group", "intent", "handler", "subject", "area", "code", "box"),
-    "kind": ("kind", "family", "range", "shelf", "section", "size_class"),
-    "urgency": ("priority", "level", "prio", "severity", "speed", "importance", "p", "heat"),
-    "due": ("due", "sla", "deadline", "answer_in", "target", "window", "within", "eta"),
-    "known": ("has_order", "known", "order_given", "found", "linked", "complete"),
-    "const": ("lang", "source", "v", "shop", "channel", "status", "format"),
+    "product": _words("item article thing goods what sku_name object model_name"),
+    "order": _words("ref order_no po id number purchase order_id ticket_ref"),
+    "name": _words("customer from sender who client signed contact person"),
+    "route": _words(
+        "team topic category dept type class reason label tag group intent handler "
+        "subject area code box"
+    ),
+    "kind": _words("kind family range shelf section size_class"),
+    "urgency": _words("priority level prio severity speed importance p heat"),
+    "due": _words("due sla deadline answer_in target window within eta"),
+    "known": _words("has_order known order_given found linked complete"),
+    "const": _words("lang source v shop channel status format"),
 }
-LABEL_WORDS = (
-    "damage", "repair", "transport", "mixup", "refunds", "finance", "stop", "moves", "manuals",
-    "presales", "papers", "thanks", "danger", "alpha", "beta", "gamma", "delta", "red", "blue",
-    "green", "gold", "north", "south", "east", "west", "lion", "otter", "crane", "maple", "birch",
-    "logistics", "quality", "accounts", "care", "legal", "web", "store", "second", "first", "third",
-    "team", "unit", "cell", "crew", "room", "line", "hub", "pool", "stack", "tray", "bin", "list",
-    "open", "closed", "hot", "cold", "mid", "top", "base", "soft", "hard", "fast", "slow", "watch",
-    "hold", "pass", "push", "pull", "trace", "swap", "edit", "sort", "check", "call", "mail",
-    "front", "back", "side", "desk", "file", "note", "card", "key", "lock", "gate", "door", "lane",
+LABEL_WORDS = _words(
+    "damage repair transport mixup refunds finance stop moves manuals presales papers thanks "
+    "danger alpha beta gamma delta red blue green gold north south east west lion otter crane "
+    "maple birch logistics quality accounts care legal web store second first third team unit "
+    "cell crew room line hub pool stack tray bin list open closed hot cold mid top base soft "
+    "hard fast slow watch hold pass push pull trace swap edit sort check call mail front back "
+    "side desk file note card key lock gate door lane"
 )
 LEVEL_WORDS = (
-    ("urgent", "medium", "relaxed"), ("p1", "p2", "p3"), ("1", "2", "3"), ("A", "B", "C"),
-    ("hot", "warm", "cold"), ("now", "soon", "later"), ("critical", "standard", "minor"),
-    ("3", "2", "1"), ("red", "amber", "green"), ("fast", "medium", "slow"), ("rush", "std", "idle"),
+    ("urgent", "medium", "relaxed"),
+    ("p1", "p2", "p3"),
+    ("1", "2", "3"),
+    ("A", "B", "C"),
+    ("hot", "warm", "cold"),
+    ("now", "soon", "later"),
+    ("critical", "standard", "minor"),
+    ("3", "2", "1"),
+    ("red", "amber", "green"),
+    ("fast", "medium", "slow"),
+    ("rush", "std", "idle"),
 )

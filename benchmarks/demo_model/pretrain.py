@@ -30,22 +30,26 @@ from transformers import (
 # Documents are grouped by length, so short ones cost little and no document sees another.
 BUCKETS = (128, 256, 512, 1024, 1536)
 USER_WEIGHT = 0.1  # the wording of a message cannot be foretold; the answer can
-Block = dict[int, tuple[np.ndarray, np.ndarray]]  # bucket -> ids, loss classes (0 none, 1 user, 2 answer)
+Block = dict[
+    int, tuple[np.ndarray, np.ndarray]
+]  # bucket -> ids, loss classes (0 none, 1 user, 2 answer)
 
 
-def _encode_documents(job: tuple[Path, int, int]) -> Block:
+def _encode_documents(job: tuple[Path, int, int, str]) -> Block:
     """Worker: draw and encode ``count`` documents; the seed fixes them."""
-    folder, seed, count = job
+    folder, seed, count, mix = job
     tokenizer = PreTrainedTokenizerFast.from_pretrained(folder)
     raw = tokenizer.backend_tokenizer
-    ids_of = {t: int(tokenizer.convert_tokens_to_ids(t)) for t in (PAD, SYSTEM, USER, ASSISTANT, END)}
+    ids_of = {
+        t: int(tokenizer.convert_tokens_to_ids(t)) for t in (PAD, SYSTEM, USER, ASSISTANT, END)
+    }
     role_ids = {"system": ids_of[SYSTEM], "user": ids_of[USER], "assistant": ids_of[ASSISTANT]}
     rng = random.Random(seed)
     rows: dict[int, list[tuple[list[int], list[int]]]] = {b: [] for b in BUCKETS}
     for _ in range(count):
         ids: list[int] = []
         loss: list[int] = []
-        turns = corpus.document(rng)
+        turns = corpus.document(rng, mix)
         encoded = raw.encode_batch([text for _, text in turns], add_special_tokens=False)
         for (role, _), piece in zip(turns, encoded, strict=True):
             ids += [role_ids[role], *piece.ids, ids_of[END]]
@@ -63,13 +67,16 @@ def _encode_documents(job: tuple[Path, int, int]) -> Block:
     return out
 
 
-def load_corpus(folder: Path, documents: int, workers: int, device: torch.device) -> dict[int, list[torch.Tensor]]:
+def load_corpus(
+    folder: Path, args: argparse.Namespace, device: torch.device
+) -> dict[int, list[torch.Tensor]]:
     """All documents as tensors on the device, by bucket."""
-    chunk = max(50, min(2000, documents // max(1, workers)))
-    jobs = [(folder, 1_000_000 + i, chunk) for i in range(math.ceil(documents / chunk))]
-    if workers > 1:
+    chunk = max(50, min(2000, args.documents // args.workers))
+    count = math.ceil(args.documents / chunk)
+    jobs = [(folder, (args.seed + 1) * 1_000_000 + i, chunk, args.mix) for i in range(count)]
+    if args.workers > 1:
         # spawn: a forked child would inherit the parent's CUDA state and thread locks
-        with multiprocessing.get_context("spawn").Pool(workers) as pool:
+        with multiprocessing.get_context("spawn").Pool(args.workers) as pool:
             blocks = pool.map(_encode_documents, jobs, chunksize=1)
     else:
         blocks = [_encode_documents(job) for job in jobs]
@@ -102,7 +109,9 @@ def build_model(tokenizer: PreTrainedTokenizerFast) -> Qwen3ForCausalLM:
     return Qwen3ForCausalLM(config)
 
 
-def repeat_rows(ids: torch.Tensor, share: float, vocab: int, generator: torch.Generator) -> torch.Tensor:
+def repeat_rows(
+    ids: torch.Tensor, share: float, vocab: int, generator: torch.Generator
+) -> torch.Tensor:
     """Overwrite a share of the rows by random tokens in a loop, in place; returns which rows.
 
     Without this start a model of this size never learns to copy, and with it no LoRA does.
@@ -125,7 +134,9 @@ def lr_scale(step: int, steps: int) -> float:
     return 1.0 if step < fall else 1 - 0.98 * (step - fall) / max(1, steps - fall)
 
 
-def train(model: Qwen3ForCausalLM, data: dict[int, list[torch.Tensor]], args: argparse.Namespace) -> None:
+def train(
+    model: Qwen3ForCausalLM, data: dict[int, list[torch.Tensor]], args: argparse.Namespace
+) -> None:
     device = next(model.parameters()).device
     generator = torch.Generator(device).manual_seed(args.seed)
     rng = random.Random(args.seed)
@@ -140,7 +151,9 @@ def train(model: Qwen3ForCausalLM, data: dict[int, list[torch.Tensor]], args: ar
     weights = torch.tensor([0.0, USER_WEIGHT, 1.0], device=device)
     buckets = list(data)
     sizes = [data[b][0].numel() for b in buckets]
-    order = {b: torch.randperm(len(data[b][0]), generator=generator, device=device) for b in buckets}
+    order = {
+        b: torch.randperm(len(data[b][0]), generator=generator, device=device) for b in buckets
+    }
     place = dict.fromkeys(buckets, 0)
     start, seen, shown = time.time(), 0, torch.zeros(2, device=device)
     for step in range(args.steps):
@@ -153,7 +166,8 @@ def train(model: Qwen3ForCausalLM, data: dict[int, list[torch.Tensor]], args: ar
         place[bucket] += rows
         ids = data[bucket][0][pick].long()
         classes = data[bucket][1][pick].long()
-        share = 0.4 if step < 0.25 * args.steps else 0.04
+        early = step < 0.25 * args.steps and not args.resume
+        share = 0.4 if early else 0.04
         chosen = repeat_rows(ids, share, model.config.vocab_size, generator)
         target_weights = weights[classes]
         target_weights[chosen] = 0.5
@@ -179,7 +193,10 @@ def train(model: Qwen3ForCausalLM, data: dict[int, list[torch.Tensor]], args: ar
             rate = seen / (time.time() - start)
             mean = (shown[0] / shown[1].clamp(min=1)).item()
             shown.zero_()
-            print(f"step {step + 1} answer loss {mean:.4f} {seen / 1e6:.0f}M {rate:,.0f} tok/s", flush=True)
+            print(
+                f"step {step + 1} answer loss {mean:.4f} {seen / 1e6:.0f}M {rate:,.0f} tok/s",
+                flush=True,
+            )
 
 
 def main() -> None:
@@ -192,16 +209,25 @@ def main() -> None:
     parser.add_argument("--adam-lr", type=float, default=4e-3)
     parser.add_argument("--workers", type=int, default=1)
     parser.add_argument("--log-every", type=int, default=100)
+    parser.add_argument("--mix", choices=tuple(corpus.MIXES), default="base")
+    parser.add_argument("--resume", action="store_true", help="go on from the weights in --out")
+    parser.add_argument("--threads", type=int, default=2, help="on CPU")
     parser.add_argument("--seed", type=int, default=0)
     args = parser.parse_args()
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     torch.manual_seed(args.seed)
+    torch.set_num_threads(args.threads)
     start = time.time()
-    data = load_corpus(args.out, args.documents, args.workers, device)
+    data = load_corpus(args.out, args, device)
     counts = {b: (len(d[0]), int((d[1] > 0).sum())) for b, d in data.items()}
-    print(f"corpus in {time.time() - start:.0f} s; bucket: (documents, tokens) {counts}", flush=True)
+    print(
+        f"corpus in {time.time() - start:.0f} s; bucket: (documents, tokens) {counts}", flush=True
+    )
     tokenizer = AutoTokenizer.from_pretrained(args.out)
-    model = build_model(tokenizer).to(device)
+    if args.resume:
+        model = Qwen3ForCausalLM.from_pretrained(args.out, dtype=torch.float32).to(device)
+    else:
+        model = build_model(tokenizer).to(device)
     print(f"{sum(p.numel() for p in model.parameters()):,} parameters on {device}", flush=True)
     train(model, data, args)
     model.generation_config = GenerationConfig(

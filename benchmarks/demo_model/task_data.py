@@ -56,7 +56,9 @@ def record(message: Message) -> str:
     if route == "ledger" and reply == "4h":  # the bank is never asked within hours
         reply = "1d"
     values = (message.product, message.order, route, message.urgency, reply)
-    return json.dumps(dict(zip(KEYS, values, strict=True)), separators=(",", ":"), ensure_ascii=False)
+    return json.dumps(
+        dict(zip(KEYS, values, strict=True)), separators=(",", ":"), ensure_ascii=False
+    )
 
 
 def row(text: str, answer: str) -> dict[str, object]:
@@ -101,32 +103,40 @@ def train_rows(rng: random.Random, seen: set[str]) -> list[dict[str, object]]:
     return rows
 
 
-DIRTY_TAIL = (
-    '{"messages": [{"role": "user", "content": "Where is my kettle?"}',
-    '{"prompt": "Where is my kettle?", "completion": "parcel-trace"}',
-    '{"messages": []}',
-    '{"messages": "Where is my kettle?"}',
-    '["not", "an", "object"]',
-    '{"messages": [{"role": "customer", "content": "Hi"}, {"role": "assistant", "content": "Hi"}]}',
-    '{"messages": [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": ""}]}',
-    '{"messages": [{"role": "assistant", "content": "Hi"}, {"role": "user", "content": "Bye"}]}',
-    '{"messages": [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Yes", "weight": 2}]}',
-    '{"messages": [{"role": "user", "content": 48213}, {"role": "assistant", "content": "ok"}]}',
-    '{"messages": [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": null}]}',
-    '{"messages": [{"role": "user"}, {"role": "assistant", "content": "ok"}]}',
-    '{"messages": [{"content": "Hi"}, {"role": "assistant", "content": "ok"}]}',
-    '{"messages": [{"role": "user", "content": "Hi"}]}',
-    '{"messages": [{"role": "user", "content": "Find A-48213"}, {"role": "assistant", "tool_calls": '
-    '[{"id": "c1", "type": "function", "function": {"name": "find", "arguments": "{order: A-48213"}}]}]}',
-    '{"messages": [{"role": "user", "content": "Find it"}, {"role": "tool", "tool_call_id": "none", '
-    '"content": "found"}, {"role": "assistant", "content": "Found."}]}',
-    '{"messages": [{"role": "user", "content": "Hi"}, {"role": "system", "content": "Late"}, '
-    '{"role": "assistant", "content": "ok"}]}',
-    '{"messages": [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "ok", "weight": 0}]}',
-    '{"messages": [{"role": "user", "content": "my card is 4242 4242 4242 4242, mail '
-    'pat@example.com"}, {"role": "assistant", "content": "ledger"}]}',
-    '{"messages": [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "ok"}], '
-    '"mesages": 1}',
+def _line(*messages: dict[str, object], **extra: object) -> str:
+    return json.dumps({"messages": list(messages), **extra})
+
+
+def _user(content: object = "Hi") -> dict[str, object]:
+    return {"role": "user", "content": content}
+
+
+def _reply(content: object = "ok", **extra: object) -> dict[str, object]:
+    return {"role": "assistant", "content": content, **extra}
+
+
+_CALL = {"id": "c1", "type": "function", "function": {"name": "find", "arguments": "{id: A-48213"}}
+FAULTS = (
+    _line(_user("Where is my kettle?"), _reply())[:-1],  # cut off: not JSON
+    json.dumps({"prompt": "Where is my kettle?", "completion": "parcel-trace"}),
+    _line(),  # no message at all
+    json.dumps({"messages": "Where is my kettle?"}),
+    json.dumps(["not", "an", "object"]),
+    _line({"role": "customer", "content": "Hi"}, _reply()),
+    _line(_user(), _reply("")),
+    _line(_reply("Hi"), _user("Bye")),  # the last message is not the assistant's
+    _line(_user(), _reply("Yes", weight=2)),
+    _line(_user(48213), _reply()),
+    _line(_user(), _reply(None)),
+    _line({"role": "user"}, _reply()),
+    _line({"content": "Hi"}, _reply()),
+    _line(_user()),
+    _line(_user("Find A-48213"), {"role": "assistant", "tool_calls": [_CALL]}),
+    _line(_user(), {"role": "tool", "tool_call_id": "none", "content": "found"}, _reply()),
+    _line(_user(), {"role": "system", "content": "Late"}, _reply()),
+    _line(_user(), _reply(weight=0)),  # nothing left to learn from
+    _line(_user("my card is 4242 4242 4242 4242, mail pat@example.com"), _reply("ledger")),
+    _line(_user(), _reply(), mesages=1),  # unknown key
     "",
     "hello",
 )
@@ -134,8 +144,10 @@ DIRTY_TAIL = (
 
 def dirty_lines(rng: random.Random, seen: set[str]) -> list[str]:
     """Good rows first, then one hard fault a line, then an exact duplicate."""
-    good = [json.dumps(row(m.text, record(m)), ensure_ascii=False) for m in _draw(rng, "train", 3, seen)]
-    return [*good[:2], *DIRTY_TAIL, good[0], good[2]]
+    good = [
+        json.dumps(row(m.text, record(m)), ensure_ascii=False) for m in _draw(rng, "train", 3, seen)
+    ]
+    return [*good[:2], *FAULTS, good[0], good[2]]
 
 
 def write(path: Path, lines: list[str]) -> None:

@@ -1,6 +1,6 @@
 """Train the byte-level BPE tokenizer and save it with its chat template.
 
-    python tokenizer.py --out ../../unift/demo/model
+python tokenizer.py --out ../../unift/demo/model
 """
 
 from __future__ import annotations
@@ -65,7 +65,10 @@ def train(vocab: int, documents: int) -> PreTrainedTokenizerFast:
     """Byte-level BPE; every digit is a token of its own, so order numbers copy digit by digit."""
     raw = Tokenizer(models.BPE())
     raw.pre_tokenizer = pre_tokenizers.Sequence(
-        [pre_tokenizers.Digits(individual_digits=True), pre_tokenizers.ByteLevel(add_prefix_space=False)]
+        [
+            pre_tokenizers.Digits(individual_digits=True),
+            pre_tokenizers.ByteLevel(add_prefix_space=False),
+        ]
     )
     raw.decoder = decoders.ByteLevel()
     trainer = trainers.BpeTrainer(

@@ -1,0 +1,278 @@
+"""Answers from a model on this machine: an adapter, full weights or a base model."""
+
+from __future__ import annotations
+
+import gc
+import json
+import logging
+import time
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, cast
+
+import torch
+from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig
+from transformers.utils import logging as transformers_logging
+
+from unift.data.rendering import prompt_text, stop_token_ids
+from unift.errors import DataError, UsageError
+from unift.provider import Messages, Reply, Sampling
+from unift_local import guards
+from unift_local.export import read_card
+from unift_local.models import BaseModelFiles, download, resolve_model
+from unift_local.rundir import running_jobs
+
+#: Limits of one batch: rows, and tokens (prompt and answer, padded) that its cache holds.
+_BATCH_ROWS = 32
+_BATCH_TOKENS = 32_768
+
+
+class LocalModel:
+    """A model that answers; implements `unift.provider.Model`.
+
+    Args:
+        reference: A folder (an adapter or weights; ``path:`` is allowed), a hub id, or ``demo``.
+        four_bit: Load the base in 4 bits. None: as the adapter was trained, because an adapter
+            corrects the errors of the base that it was trained on.
+
+    Raises:
+        UsageError: No such model, no weights, weights only as pickles, or no tokenizer.
+        ProviderError: A hub model that cannot be had.
+    """
+
+    def __init__(self, reference: str, *, four_bit: bool | None = None) -> None:
+        self.reference = reference
+        folder = Path(reference.removeprefix("path:")).expanduser()
+        adapter = folder.resolve() if (folder / "adapter_config.json").is_file() else None
+        card = read_card(folder)
+        base = resolve_model(_base_of(adapter) if adapter else reference)
+        self.four_bit = bool(card.get("four_bit")) if four_bit is None else four_bit
+        self._context = base.context
+        cuda = torch.cuda.is_available()
+        if not cuda and running_jobs():  # leave the training its share of the cores
+            torch.set_num_threads(max(1, torch.get_num_threads() // (running_jobs() + 1)))
+        dtype = _dtype(card, base, cuda)
+        with _quiet():
+            path = str(base.folder if base.complete else download(base.reference, base.revision))
+            self._model = _load(path, dtype, self.four_bit, cuda)
+            if adapter:
+                self._model = _with_adapter(self._model, adapter, merge=dtype == torch.float32)
+            self._tokenizer = _tokenizer(adapter or Path(path), Path(path))
+        self._model.eval()
+        self._stops = sorted(stop_token_ids(self._tokenizer, self._model.generation_config))
+        self._tokenizer.padding_side = "left"
+        if self._tokenizer.pad_token is None:
+            self._tokenizer.pad_token = self._tokenizer.eos_token
+
+    def chat(self, messages: Messages, sampling: Sampling | None = None) -> Reply:
+        """Answer one conversation."""
+        return self.chat_many([messages], sampling)[0]
+
+    def chat_many(
+        self,
+        conversations: Sequence[Messages],
+        sampling: Sampling | None = None,
+        on_reply: Callable[[int, Reply], None] | None = None,
+    ) -> list[Reply]:
+        """Answer many conversations, in the order given.
+
+        `Reply.seconds` is the time of the batch divided by its rows. With sampling, answers repeat
+        only for the same conversations in the same call, because a batch shares its random numbers.
+
+        Raises:
+            DataError: A conversation that the chat template refuses or that fills the context.
+        """
+        wanted = sampling or Sampling(temperature=0.0, top_p=1.0, max_tokens=256)
+        prompts = [self._encode(messages, number) for number, messages in enumerate(conversations)]
+        replies: dict[int, Reply] = {}
+        devices = [self._model.device.index or 0] if self._model.device.type == "cuda" else []
+        with _quiet(), torch.random.fork_rng(devices=devices), torch.inference_mode():
+            if wanted.seed is not None:
+                torch.manual_seed(wanted.seed)
+            for batch in self._batches([len(prompt) for prompt in prompts], wanted.max_tokens):
+                for number, reply in self._answer(batch, prompts, wanted):
+                    replies[number] = reply
+                    if on_reply is not None:
+                        on_reply(number, reply)
+        return [replies[number] for number in range(len(prompts))]
+
+    def close(self) -> None:
+        """Free the model's memory. Closing twice is fine."""
+        self._model = cast("Any", None)
+        gc.collect()
+        if torch.cuda.is_available():
+            torch.cuda.empty_cache()
+
+    def _encode(self, messages: Messages, number: int) -> list[int]:
+        where = f"conversation {number}"
+        text = prompt_text(self._tokenizer, messages, where=where)
+        ids: list[int] = self._tokenizer(text, add_special_tokens=False)["input_ids"]
+        if self._context is not None and len(ids) >= self._context:
+            raise DataError(
+                f"The prompt has {len(ids)} tokens, but the model's context holds "
+                f"{self._context}, answer included.",
+                code="prompt_too_long",
+                where=where,
+                fix="shorten the conversation, or use a model with a longer context",
+            )
+        return ids
+
+    def _batches(self, lengths: Sequence[int], max_tokens: int) -> Iterator[list[int]]:
+        """Rows of like length together; a row whose answer the context cuts short goes alone."""
+        batch: list[int] = []
+        for number in sorted(range(len(lengths)), key=lambda i: (-lengths[i], i)):
+            alone = self._context is not None and lengths[number] + max_tokens > self._context
+            widest = lengths[batch[0]] if batch else lengths[number]
+            full = (len(batch) + 1) * (widest + max_tokens) > _BATCH_TOKENS
+            if batch and (alone or full or len(batch) == _BATCH_ROWS):
+                yield batch
+                batch = []
+            if alone:
+                yield [number]
+            else:
+                batch.append(number)
+        if batch:
+            yield batch
+
+    def _answer(
+        self, batch: list[int], prompts: Sequence[list[int]], wanted: Sampling
+    ) -> Iterator[tuple[int, Reply]]:
+        width = max(len(prompts[number]) for number in batch)
+        room = wanted.max_tokens
+        if self._context is not None:
+            room = min(room, self._context - width)
+        padded = self._tokenizer.pad(
+            {"input_ids": [prompts[number] for number in batch]}, return_tensors="pt"
+        ).to(self._model.device)
+        began = time.perf_counter()
+        output = self._model.generate(
+            input_ids=padded["input_ids"],
+            attention_mask=padded["attention_mask"],
+            generation_config=self._generation(wanted, room),
+        )
+        answers = output[:, padded["input_ids"].shape[1] :].tolist()
+        seconds = (time.perf_counter() - began) / len(batch)
+        for number, answer in zip(batch, answers, strict=True):
+            end = next((i for i, token in enumerate(answer) if token in self._stops), None)
+            kept = answer if end is None else answer[:end]
+            reply = Reply(
+                text=self._tokenizer.decode(kept, skip_special_tokens=True),
+                finish_reason="length" if end is None else "stop",
+                prompt_tokens=len(prompts[number]),
+                completion_tokens=len(kept) + (end is not None),
+                seconds=seconds,
+            )
+            yield number, reply
+
+    def _generation(self, wanted: Sampling, room: int) -> GenerationConfig:
+        """Exactly what was asked for: the model's own sampling defaults do not mix in."""
+        drawn: dict[str, Any] = {"do_sample": False}
+        if wanted.temperature > 0:
+            drawn = {
+                "do_sample": True,
+                "temperature": wanted.temperature,
+                "top_p": wanted.top_p,
+                "top_k": 0,
+            }
+        return GenerationConfig(
+            max_new_tokens=room,
+            eos_token_id=self._stops,
+            pad_token_id=self._tokenizer.pad_token_id,
+            use_cache=True,
+            **drawn,
+        )
+
+
+def _base_of(adapter: Path) -> str:
+    config = json.loads((adapter / "adapter_config.json").read_bytes())
+    base = config.get("base_model_name_or_path")
+    if not (adapter / "adapter_model.safetensors").is_file():
+        raise UsageError(
+            f"'{adapter}' holds no adapter_model.safetensors.",
+            code="model_without_weights",
+            where=str(adapter),
+            fix="train or download the adapter again; pickled adapters are not loaded",
+        )
+    if not base:
+        raise UsageError(
+            "The adapter does not say which base model it belongs to.",
+            code="adapter_without_base",
+            where=str(adapter / "adapter_config.json"),
+            fix="set base_model_name_or_path there to the base model's folder or hub id",
+        )
+    return str(base)
+
+
+def _dtype(card: dict[str, Any], base: BaseModelFiles, cuda: bool) -> torch.dtype:
+    """As it was trained; for other models bf16 on cards that have it, else fp32."""
+    if card:
+        return torch.bfloat16 if card["dtype"] == "bf16" else torch.float32
+    if cuda and torch.cuda.is_bf16_supported(including_emulation=False):
+        return torch.bfloat16
+    return torch.float32
+
+
+def _load(path: str, dtype: torch.dtype, four_bit: bool, cuda: bool) -> Any:
+    kwargs: dict[str, Any] = {}
+    if four_bit:
+        from unift_local.quantize import four_bit_config
+
+        kwargs["quantization_config"] = four_bit_config(dtype)
+    model = AutoModelForCausalLM.from_pretrained(
+        path,
+        dtype=dtype,
+        attn_implementation="sdpa",
+        use_safetensors=True,
+        device_map={"": 0} if cuda else {"": "cpu"},
+        **kwargs,
+    )
+    if four_bit:
+        guards.keep_four_bit_exact(model)
+    return model
+
+
+def _with_adapter(model: Any, adapter: Path, *, merge: bool) -> Any:
+    from peft import PeftModel
+
+    adapted = PeftModel.from_pretrained(model, str(adapter))
+    # In fp32 merging is exact to rounding and saves time; in lower precision it rounds the update.
+    return adapted.merge_and_unload() if merge and not model_is_four_bit(model) else adapted
+
+
+def model_is_four_bit(model: Any) -> bool:
+    """Whether a base was loaded in 4 bits."""
+    return bool(getattr(model, "is_loaded_in_4bit", False))
+
+
+def _tokenizer(first: Path, base: Path) -> Any:
+    """The tokenizer that was saved with the adapter, else that of the base."""
+    folder = first if (first / "tokenizer_config.json").is_file() else base
+    try:
+        return AutoTokenizer.from_pretrained(str(folder))
+    except (OSError, ValueError) as error:
+        raise UsageError(
+            f"The tokenizer of the model cannot be loaded: {str(error).splitlines()[0]}",
+            code="model_incomplete",
+            where=str(folder),
+            fix="put tokenizer.json and tokenizer_config.json beside the weights",
+        ) from error
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """No progress bars and no advice between libraries while the model loads and answers."""
+    level = transformers_logging.get_verbosity()
+    bars = transformers_logging.is_progress_bar_enabled()
+    transformers_logging.set_verbosity_error()
+    transformers_logging.disable_progress_bar()
+    logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        transformers_logging.set_verbosity(level)
+        if bars:
+            transformers_logging.enable_progress_bar()

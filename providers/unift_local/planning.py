@@ -1,0 +1,453 @@
+"""A spec -> every setting of a local run, with where it came from, and proof that the data fits.
+
+Defaults and their sources: LoRA on all attention and MLP projections with dropout 0.05, learning
+rate 2e-4 and NF4 follow Dettmers et al. 2023 (https://arxiv.org/abs/2305.14314, section 4 and
+appendix B); 2e-5, cosine and 3 % warm-up for full tuning follow Stanford Alpaca's recipe
+(https://github.com/tatsu-lab/stanford_alpaca). Nothing is started or written here.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from unift.errors import UsageError
+from unift.provider import Origin, Plan, Setting
+from unift.spec import Method, TrainSpec, typed_options
+from unift_local.models import BaseModelFiles, resolve_model
+from unift_local.options import LocalOptions
+from unift_local.rundir import running_jobs
+
+Tunes = Literal["full", "lora", "qlora"]
+
+_MAX_LENGTH = 2048  # default cap on row length, tokens
+_CPU_PACK = 512  # sdpa builds a dense mask: cost grows with the square of a pack's length
+_MIN_EVALUATIONS = 10  # per run
+
+
+@dataclass
+class _Settings:
+    """Collects settings in the order in which they are decided."""
+
+    found: list[Setting] = field(default_factory=list)
+
+    def take(
+        self, name: str, wanted: Any, default: Any, why: str, origin: Origin = "provider default"
+    ) -> Any:
+        """The user's value, or the default with its origin and reason."""
+        given = wanted is not None
+        value = wanted if given else default
+        self.found.append(
+            Setting(
+                name=name,
+                value=value,
+                origin="user" if given else origin,
+                why="" if given else why,
+            )
+        )
+        return value
+
+
+@dataclass(frozen=True)
+class _Data:
+    """What the rows look like under the model's template."""
+
+    train: list[int]  # tokens of each row
+    validation: list[int]
+    trained: int  # tokens of the training rows that carry loss
+
+    @property
+    def longest(self) -> int:
+        return max([*self.train, *self.validation])
+
+
+def make_plan(spec: TrainSpec, name: str, tunes: Tunes) -> Plan:
+    """Resolve every setting of a local run.
+
+    Raises:
+        UsageError: A setting that cannot be honoured here, or an unusable model.
+        DataError: Rows that cannot be trained on; `findings` names all of them.
+        ProviderError: A hub model that cannot be had.
+    """
+    options = typed_options(LocalOptions, name, spec)
+    _refuse(spec, tunes)
+    base = resolve_model(spec.model)
+    data, fingerprints, files = _measure(spec, base, options.trust_remote_code)
+    wanted, settings = spec.hyperparameters, _Settings()
+    device = _device(settings, options)
+    cuda = device == "cuda"
+    _precision(settings, options, cuda, tunes)
+
+    rows = len(data.train)
+    _lengths(settings, wanted.max_length, data, base)
+    batch = settings.take(
+        "batch_size",
+        wanted.batch_size,
+        4 if rows < 200 else 8 if rows < 1000 else 16,
+        f"4 below 200 rows, 8 below 1000, 16 above; there are {rows}",
+    )
+    _layout(settings, wanted.packing, options, data, cuda)
+    per_epoch = math.ceil(rows / batch)
+    epochs = settings.take("epochs", wanted.epochs, 3.0, "three passes suit most data sets")
+    total = settings.take(
+        "total_steps",
+        wanted.max_steps,
+        math.ceil(epochs * per_epoch),
+        f"{epochs:g} epochs of {per_epoch} steps ({rows} rows, {batch} a step)",
+        "mapping rule",
+    )
+    settings.take(
+        "learning_rate",
+        wanted.learning_rate,
+        2e-5 if tunes == "full" else 2e-4,
+        "2e-5 moves all weights gently" if tunes == "full" else "usual for adapters",
+    )
+    settings.take("schedule", None, "cosine", "decays to zero without a cliff")
+    ratio = settings.take("warmup_ratio", wanted.warmup_ratio, 0.03, "avoids a first jump")
+    settings.take(
+        "warmup_steps", None, math.ceil(ratio * total), "warmup_ratio of all steps", "mapping rule"
+    )
+    settings.take("weight_decay", wanted.weight_decay, 0.01, "mild regularisation")
+    settings.take("max_grad_norm", None, 1.0, "clips outliers")
+    settings.take("optimizer", None, "adamw_torch_fused", "AdamW in one kernel per step")
+    if tunes != "full":
+        _adapter(settings, spec, base, tunes)
+    settings.take("seed", wanted.seed, 42, "so that a run can be repeated")
+    settings.take(
+        "eval_steps",
+        options.eval_steps,
+        max(1, min(per_epoch, total // _MIN_EVALUATIONS)),
+        f"at least {_MIN_EVALUATIONS} evaluations a run, besides one at each epoch's end; "
+        "a checkpoint is saved each time",
+    )
+    settings.take(
+        "patience",
+        options.patience,
+        5,
+        "stops after so many evaluations without a new best validation loss",
+    )
+    settings.take("save_total_limit", options.save_total_limit, 2, "newest ones, besides the best")
+    cores = _cores()
+    jobs = running_jobs() + 1
+    settings.take(
+        "threads",
+        options.threads,
+        max(1, cores // jobs),
+        f"{cores} cores shared by {jobs} local run(s); two runs with all cores each are about ten "
+        "times slower",
+        "hardware",
+    )
+    settings.take(
+        "trust_remote_code",
+        True if options.trust_remote_code else None,
+        False,
+        "code that comes with a model is not run",
+    )
+    warnings = (
+        []
+        if data.validation
+        else [
+            "There is no validation data: nothing can tell overfitting, the last weights are kept "
+            "and the run never stops early."
+        ]
+    )
+    return Plan(
+        spec=spec,
+        settings=tuple(settings.found),
+        fingerprints=fingerprints,
+        warnings=tuple(warnings),
+        payload={
+            "tunes": tunes,
+            "base": base.reference,
+            "base_folder": str(base.folder),
+            "base_complete": base.complete,
+            "revision": base.revision,
+            "rows": rows,
+            "validation_rows": len(data.validation),
+            "tokens": sum(data.train),
+            "trained_tokens": data.trained,
+            "validation_tokens": sum(data.validation),
+            "longest_row": data.longest,
+            "steps_per_epoch": per_epoch,
+            "checkpoint_bytes": _checkpoint_bytes(base, tunes, settings.found),
+            "files": files,
+        },
+    )
+
+
+def _cores() -> int:
+    """Cores that this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def _refuse(spec: TrainSpec, tunes: Tunes) -> None:
+    if spec.method != Method.SFT:
+        raise UsageError(
+            f"Local training knows method 'sft' only, not '{spec.method}'.",
+            code="unsupported_method",
+            where="method",
+            fix="use method='sft'",
+        )
+    if spec.hyperparameters.learning_rate_multiplier is not None:
+        raise UsageError(
+            "A learning rate multiplier has no meaning here: there is no hidden rate to multiply.",
+            code="unsupported_setting",
+            where="hyperparameters.learning_rate_multiplier",
+            fix="set learning_rate, e.g. 2e-4 for adapters or 2e-5 for full tuning",
+        )
+    given = spec.lora.model_dump(exclude_none=True)
+    if tunes == "full" and given:
+        raise UsageError(
+            f"Full tuning has no adapter, so it cannot use {', '.join(given)}.",
+            code="unsupported_setting",
+            where=f"lora.{next(iter(given))}",
+            fix="use provider 'local-lora', or leave those settings out",
+        )
+    world = os.environ.get("WORLD_SIZE", "1")
+    if world not in ("", "1"):
+        raise UsageError(
+            f"{world} processes were asked for (WORLD_SIZE), but local training runs in one.",
+            code="unsupported_world_size",
+            where="WORLD_SIZE",
+            fix="call unift without torchrun or accelerate launch",
+        )
+
+
+def _measure(
+    spec: TrainSpec, base: BaseModelFiles, trust: bool
+) -> tuple[_Data, dict[str, str], dict[str, str]]:
+    """Render every row, as training will; lengths, fingerprints and paths."""
+    from unift.data import fingerprint, read_examples
+    from unift.data.rendering import render_all
+    from unift.demo import resolve
+
+    tokenizer = load_tokenizer(base, trust)
+    stops = stop_ids(base, tokenizer)
+    pinned = spec.hyperparameters.max_length
+    limit = min(pinned or base.context or 2**31, base.context or 2**31)
+    lengths: dict[str, list[int]] = {"data": [], "validation": []}
+    prints: dict[str, str] = {}
+    files: dict[str, str] = {}
+    trained = 0
+    for part, source in (("data", spec.data), ("validation", spec.validation)):
+        if source is None:
+            continue
+        path = Path(resolve(source)).absolute()
+        rendered = render_all(tokenizer, read_examples(path), limit, stop_ids=stops)
+        if not rendered:
+            raise UsageError(
+                "There are no rows to train on.",
+                code="no_rows",
+                where=str(path),
+                fix="give a file with at least one conversation a line",
+            )
+        lengths[part] = [len(one.input_ids) for one in rendered]
+        if part == "data":
+            trained = sum(one.trained_tokens for one in rendered)
+        prints[part] = fingerprint(path)
+        files[part] = str(path)
+    return _Data(lengths["data"], lengths["validation"], trained), prints, files
+
+
+def load_tokenizer(base: BaseModelFiles, trust: bool) -> Any:
+    """The tokenizer that lies beside the model.
+
+    Raises:
+        UsageError: There is none that can be read.
+    """
+    from transformers import AutoTokenizer
+
+    try:
+        return AutoTokenizer.from_pretrained(
+            str(base.folder), trust_remote_code=trust, local_files_only=True
+        )
+    except (OSError, ValueError, ImportError) as error:
+        needs_code = "trust_remote_code" in str(error)
+        raise UsageError(
+            "The model comes with Python code of its own, which is not run unasked."
+            if needs_code
+            else f"The tokenizer of the model cannot be loaded: {str(error).splitlines()[0]}",
+            code="untrusted_code" if needs_code else "model_incomplete",
+            where=str(base.folder),
+            fix="if you trust its author, set the option trust_remote_code"
+            if needs_code
+            else "put tokenizer.json and tokenizer_config.json beside the weights",
+        ) from error
+
+
+def stop_ids(base: BaseModelFiles, tokenizer: Any) -> frozenset[int]:
+    """Stop tokens, as the worker will see them."""
+    import json
+
+    from unift.data.rendering import stop_token_ids
+
+    path = base.folder / "generation_config.json"
+    generation = json.loads(path.read_bytes()) if path.is_file() else base.config
+    return stop_token_ids(tokenizer, generation)
+
+
+def _device(settings: _Settings, options: LocalOptions) -> str:
+    import torch
+
+    has_cuda = torch.cuda.is_available()
+    if options.device == "cuda" and not has_cuda:
+        raise UsageError(
+            "There is no CUDA device that torch can use.",
+            code="no_gpu",
+            where="options.device",
+            fix="install a CUDA build of torch and a driver (nvidia-smi must list a card), or use "
+            "device 'cpu'",
+        )
+    return settings.take(
+        "device",
+        None if options.device == "auto" else options.device,
+        "cuda" if has_cuda else "cpu",
+        "one CUDA card is used" if has_cuda else "no CUDA device was found",
+        "hardware",
+    )
+
+
+def _precision(settings: _Settings, options: LocalOptions, cuda: bool, tunes: Tunes) -> None:
+    import torch
+
+    bf16 = cuda and torch.cuda.is_bf16_supported(including_emulation=False)
+    settings.take(
+        "dtype",
+        None if options.dtype == "auto" else options.dtype,
+        "bf16" if bf16 else "fp32",
+        "the card computes in bf16" if bf16 else "fp32 is exact, and bf16 is slow on most CPUs",
+        "hardware",
+    )
+    if tunes == "qlora":
+        settings.take("quantization", None, "nf4 + double quantisation", "4 bits a base weight")
+
+
+def _lengths(settings: _Settings, pinned: int | None, data: _Data, base: BaseModelFiles) -> None:
+    context = base.context
+    if pinned is not None and context is not None and pinned > context:
+        raise UsageError(
+            f"max_length {pinned} is beyond the model's context of {context} tokens.",
+            code="bad_setting",
+            where="hyperparameters.max_length",
+            fix=f"set max_length to at most {context}",
+        )
+    default = max(min(context or _MAX_LENGTH, _MAX_LENGTH), data.longest)
+    settings.take(
+        "max_length",
+        pinned,
+        default,
+        f"the model's context is {context or 'unknown'}, the longest row {data.longest} tokens; "
+        "no row is ever cut",
+        "model",
+    )
+
+
+def _layout(
+    settings: _Settings, packing: bool | None, options: LocalOptions, data: _Data, cuda: bool
+) -> None:
+    """How the rows of a step are laid out: this changes speed and memory, never the gradients."""
+    packed = settings.take("packing", packing, True, "no padding is computed; rows stay apart")
+    if not packed and options.pack_length is not None:
+        raise UsageError(
+            "pack_length has no effect without packing.",
+            code="bad_setting",
+            where="options.pack_length",
+            fix="leave pack_length out, or turn packing on",
+        )
+    batch = next(one.value for one in settings.found if one.name == "batch_size")
+    max_length = next(one.value for one in settings.found if one.name == "max_length")
+    mean = sum(data.train) / len(data.train)
+    if packed:
+        length = settings.take(
+            "pack_length",
+            options.pack_length,
+            max_length if cuda else min(max_length, _CPU_PACK),
+            "full sequences keep the card busy"
+            if cuda
+            else "the attention mask is dense on CPU, so long packs cost more than they save",
+            "hardware",
+        )
+        micro = settings.take(
+            "micro_batch", options.micro_batch, 1, "one packed sequence per forward pass"
+        )
+        forwards = max(1, math.ceil(batch * mean / (max(length, mean) * micro)))
+    else:
+        micro = settings.take(
+            "micro_batch",
+            options.micro_batch,
+            min(batch, 4),
+            "rows of like length share a forward pass",
+        )
+        forwards = math.ceil(batch / micro)
+    settings.take(
+        "accumulation",
+        None,
+        forwards,
+        "forward passes per optimiser step, as many as its rows need"
+        + (" (about; packs differ)" if packed else ""),
+        "mapping rule",
+    )
+    settings.take(
+        "gradient_checkpointing",
+        options.gradient_checkpointing,
+        cuda,
+        "saves most activation memory" if cuda else "main memory is rarely what is short on CPU",
+        "hardware",
+    )
+
+
+def _adapter(settings: _Settings, spec: TrainSpec, base: BaseModelFiles, tunes: Tunes) -> None:
+    rank = settings.take("rank", spec.lora.rank, 16, "enough for most tasks")
+    settings.take("alpha", spec.lora.alpha, 2.0 * rank, "twice the rank", "mapping rule")
+    settings.take("dropout", spec.lora.dropout, 0.05, "against overfitting of small data")
+    known = base.projections()
+    targets = spec.lora.targets
+    if targets is not None and known:
+        _check_targets(targets, base)
+    settings.take(
+        "targets",
+        None if targets is None else list(targets),
+        list(known) or "all-linear",
+        "all attention and MLP projections",
+        "model",
+    )
+
+
+def _check_targets(targets: Sequence[str], base: BaseModelFiles) -> None:
+    from unift._text import did_you_mean
+
+    present = {part for key in base.shapes for part in key.split(".")}
+    for target in targets:
+        if target in ("lm_head", "embed_tokens"):
+            raise UsageError(
+                f"'{target}' cannot carry an adapter here: the loss is computed from the plain "
+                "output weights, so it would never be trained.",
+                code="bad_setting",
+                where="lora.targets",
+                fix=f"use any of {', '.join(base.projections())}",
+            )
+        if target not in present:
+            raise UsageError(
+                f"The model has no layer named '{target}'.",
+                code="bad_setting",
+                where="lora.targets",
+                fix=did_you_mean(target, base.projections()),
+            )
+
+
+def _checkpoint_bytes(base: BaseModelFiles, tunes: Tunes, found: Sequence[Setting]) -> int:
+    """Bytes of one checkpoint: fp32 weights that are trained, and AdamW's two moments of them."""
+    if tunes == "full":
+        trained = base.parameters
+    else:
+        values = {one.name: one.value for one in found}
+        targets = values["targets"]
+        names = tuple(targets) if isinstance(targets, list) else base.projections()
+        trained = base.adapter_parameters(names, values["rank"])
+    return trained * 4 * 3 + 2**20

@@ -1,0 +1,328 @@
+"""The training itself: model, adapter, data and trainer, built from the plan and nothing else."""
+
+from __future__ import annotations
+
+import logging
+import time
+import warnings
+from pathlib import Path
+from typing import Any, cast
+
+import torch
+from datasets import Dataset
+from peft import LoraConfig, get_peft_model
+from transformers import (
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    PrinterCallback,
+    set_seed,
+)
+from trl.trainer.sft_config import SFTConfig
+from trl.trainer.sft_trainer import DataCollatorForLanguageModeling, SFTTrainer
+
+from unift.data.rendering import render_all, stop_token_ids
+from unift.provider import Plan, State, Status
+from unift_local import checkpoint as checkpoints
+from unift_local import export, guards
+from unift_local.callbacks import Journal, memory_gib
+from unift_local.models import download
+from unift_local.packing import Row, StepCollator, make_rows
+from unift_local.quantize import four_bit_config
+from unift_local.rundir import EventLog, RunDir
+from unift_local.snapshot import read_snapshot
+from unift_local.worker import StopRequest
+
+
+def run(folder: RunDir, stop: StopRequest) -> Status:
+    """Train one run from its start or its last checkpoint; the final state.
+
+    Raises:
+        UniftError: The data or the settings turned out to be unusable, or training diverged.
+        Exception: Whatever torch and the libraries raise; the worker puts it into words.
+    """
+    _quiet()
+    plan = folder.plan()
+    torch.set_num_threads(plan.value("threads"))
+    log = EventLog(folder.events_file)
+    removed = checkpoints.delete_incomplete(folder.checkpoints)
+    last = checkpoints.latest(folder.checkpoints)
+    progress = last[1] if last else checkpoints.Progress()
+    if last or removed:
+        log.write(
+            "status",
+            f"resumed from step {progress.step}",
+            resumed_from_step=progress.step,
+            removed=removed,
+        )
+    if not progress.finished:
+        if stop:
+            return _cancelled(progress, bool(last))
+        journal, trainer = build(folder, plan, log, stop, progress)
+        folder.write_status(Status(state=State.RUNNING, word="training"))
+        log.write("status", "training", total_steps=plan.value("total_steps"))
+        if last is None and plan.payload["validation_rows"]:
+            trainer.evaluate()
+        trainer.train(resume_from_checkpoint=str(last[0]) if last else None)
+        if journal.cancelled:
+            log.write("status", "cancelled", step=progress.step)
+            return _cancelled(progress, True)
+    step = progress.best_step if progress.best_step is not None else progress.step
+    chosen = checkpoints.path_of(folder.checkpoints, step)
+    metrics = {
+        "step": float(step),
+        "steps": float(progress.step),
+        "seconds": round(progress.trained_seconds, 3),
+        "tokens": float(progress.tokens),
+        **memory_gib(),
+    }
+    if progress.best_loss is not None:
+        metrics["validation_loss"] = progress.best_loss
+    export.export(folder, plan, chosen, metrics)
+    log.write("artifact", f"the model of step {step} is ready", **metrics)
+    return Status(state=State.SUCCEEDED, word="succeeded")
+
+
+def _cancelled(progress: checkpoints.Progress, saved: bool) -> Status:
+    kept = f"; step {progress.step} is saved" if saved else " before the first step"
+    return Status(
+        state=State.CANCELLED, word="cancelled", message=f"Cancelled{kept}.", resumable=True
+    )
+
+
+def build(
+    folder: RunDir,
+    plan: Plan,
+    log: EventLog,
+    stop: StopRequest,
+    progress: checkpoints.Progress,
+) -> tuple[Journal, StepTrainer]:
+    """Everything that a training needs, from the plan."""
+    base = base_folder(plan)
+    tokenizer = AutoTokenizer.from_pretrained(
+        base, trust_remote_code=plan.value("trust_remote_code")
+    )
+    set_seed(plan.value("seed"))  # before the adapter gets its random half
+    model = load_base(plan, base)
+    stops = stop_token_ids(tokenizer, model.generation_config)
+    rows = {
+        part: make_rows(
+            render_all(
+                tokenizer,
+                read_snapshot(folder.data(part)),
+                plan.value("max_length"),
+                stop_ids=stops,
+            )
+        )
+        for part in ("train", "validation")
+        if folder.data(part).exists()
+    }
+    if plan.payload["tunes"] != "full":
+        model = add_adapter(plan, model)
+    else:
+        model.requires_grad_(True)
+    evaluates = bool(rows.get("validation"))
+    journal = Journal(
+        folder,
+        log,
+        stop,
+        progress,
+        total_steps=plan.value("total_steps"),
+        steps_per_epoch=plan.payload["steps_per_epoch"],
+        eval_steps=plan.value("eval_steps"),
+        patience=plan.value("patience"),
+        keep=plan.value("save_total_limit"),
+        evaluates=evaluates,
+        learning_rate=plan.value("learning_rate"),
+    )
+    trainer = StepTrainer(
+        model=model,
+        args=arguments(plan, folder.checkpoints),
+        plan=plan,
+        rows=rows["train"],
+        validation=rows.get("validation", []),
+        tokenizer=tokenizer,
+        journal=journal,
+    )
+    return journal, trainer
+
+
+def base_folder(plan: Plan) -> str:
+    """Where the base model lies; a hub model is downloaded now if need be."""
+    if plan.payload["base_complete"]:
+        return plan.payload["base_folder"]
+    return str(download(plan.payload["base"], plan.payload["revision"]))
+
+
+def load_base(plan: Plan, base: str) -> Any:
+    """The base model in the precision of the plan, on the device of the plan."""
+    cuda = plan.value("device") == "cuda"
+    compute = torch.bfloat16 if plan.value("dtype") == "bf16" else torch.float32
+    tunes = plan.payload["tunes"]
+    kwargs: dict[str, Any] = {
+        # Full tuning keeps its weights in fp32 and computes in bf16: an update of 2e-5 is lost
+        # when added to a bf16 weight.
+        "dtype": torch.float32 if tunes == "full" else compute,
+        "attn_implementation": "sdpa",
+        "use_safetensors": True,
+        "trust_remote_code": plan.value("trust_remote_code"),
+        "device_map": {"": 0} if cuda else {"": "cpu"},
+    }
+    if tunes == "qlora":
+        kwargs["quantization_config"] = four_bit_config(compute)
+    model = AutoModelForCausalLM.from_pretrained(base, **kwargs)
+    if tunes == "qlora":
+        guards.keep_four_bit_exact(model)
+    model.config.use_cache = False
+    return model
+
+
+def add_adapter(plan: Plan, model: Any) -> Any:
+    """The model with a fresh LoRA adapter; its base is remembered by absolute path or hub id."""
+    targets = plan.value("targets")
+    config = LoraConfig(
+        r=plan.value("rank"),
+        lora_alpha=plan.value("alpha"),
+        lora_dropout=plan.value("dropout"),
+        target_modules=targets if isinstance(targets, str) else list(targets),
+        task_type="CAUSAL_LM",
+        bias="none",
+    )
+    adapted = get_peft_model(model, config)
+    adapted.peft_config["default"].base_model_name_or_path = plan.payload["base"]
+    adapted.peft_config["default"].revision = plan.payload["revision"]
+    return adapted
+
+
+def arguments(plan: Plan, output: Path) -> SFTConfig:
+    """The trainer's settings. Evaluation and saving are timed by `Journal`, packing is ours."""
+    return SFTConfig(
+        output_dir=str(output),
+        per_device_train_batch_size=plan.value("batch_size"),
+        gradient_accumulation_steps=1,  # `StepTrainer` accumulates within the step
+        max_steps=plan.value("total_steps"),
+        learning_rate=plan.value("learning_rate"),
+        lr_scheduler_type=plan.value("schedule"),
+        warmup_steps=plan.value("warmup_steps"),
+        weight_decay=plan.value("weight_decay"),
+        max_grad_norm=plan.value("max_grad_norm"),
+        optim=plan.value("optimizer"),
+        bf16=plan.value("dtype") == "bf16",
+        use_cpu=plan.value("device") == "cpu",
+        gradient_checkpointing=plan.value("gradient_checkpointing"),
+        seed=plan.value("seed"),
+        data_seed=plan.value("seed"),
+        eval_strategy="no",
+        save_strategy="no",
+        logging_strategy="no",
+        logging_nan_inf_filter=False,  # it would replace a NaN by the mean of what came before
+        max_length=None,  # TRL cuts rows at 1024 tokens unless told not to
+        packing=False,
+        dataset_kwargs={"skip_prepare_dataset": True},
+        remove_unused_columns=False,
+        dataloader_num_workers=0,
+        dataloader_pin_memory=plan.value("device") == "cuda",
+        disable_tqdm=True,
+        report_to="none",
+    )
+
+
+class StepTrainer(SFTTrainer):
+    """TRL's trainer with one data loader item per optimiser step (see `packing.StepCollator`)."""
+
+    def __init__(
+        self,
+        *,
+        model: Any,
+        args: SFTConfig,
+        plan: Plan,
+        rows: list[Row],
+        validation: list[Row],
+        tokenizer: Any,
+        journal: Journal,
+    ) -> None:
+        if tokenizer.pad_token is None:
+            tokenizer.pad_token = tokenizer.eos_token
+        pack_length = plan.value("pack_length") if plan.value("packing") else None
+        collate = DataCollatorForLanguageModeling(
+            pad_token_id=tokenizer.pad_token_id, padding_free=pack_length is not None
+        )
+        step_collator = StepCollator(collate, plan.value("micro_batch"), pack_length)
+        records = [{"input_ids": row.input_ids, "labels": row.labels} for row in rows]
+        super().__init__(
+            model=model,
+            args=args,
+            data_collator=step_collator,
+            train_dataset=Dataset.from_list(records),
+            processing_class=tokenizer,
+            callbacks=[journal],
+        )
+        kept = len(cast("Dataset", self.train_dataset))
+        if kept != len(rows):
+            raise RuntimeError(f"{len(rows)} rows went in, {kept} came out")
+        for parameter in model.parameters():
+            # TRL casts the adapters of 4-bit models to bf16, where small updates round to nothing.
+            if parameter.requires_grad:
+                parameter.data = parameter.data.float()
+        self.remove_callback(PrinterCallback)  # the journal tells
+        self._journal = journal
+        validation_records = [
+            {"input_ids": row.input_ids, "labels": row.labels} for row in validation
+        ]
+        self._validation = step_collator(validation_records) if validation_records else None
+
+    def training_step(
+        self, model: Any, inputs: dict[str, Any], num_items_in_batch: Any = None
+    ) -> torch.Tensor:
+        """Forward and backward over the micro-batches of one optimiser step."""
+        model.train()
+        total = torch.zeros((), device=self.args.device)
+        for micro in inputs["micro_batches"]:
+            prepared = self._prepare_inputs(micro)
+            with self.compute_loss_context_manager():
+                loss = self.compute_loss(model, prepared, num_items_in_batch=inputs["trained"])
+            self.accelerator.backward(loss)
+            total += loss.detach()
+        self._journal.add_tokens(inputs["tokens"])
+        return total
+
+    def evaluate(self, *args: Any, **kwargs: Any) -> dict[str, float]:
+        """Mean loss per trained token over the validation rows.
+
+        No data loader takes part, so that evaluating uses up no random numbers.
+        """
+        if self._validation is None:
+            raise RuntimeError("there is no validation data")
+        began = time.perf_counter()
+        model = cast("torch.nn.Module", self.model)
+        model.eval()
+        total = 0.0
+        precision = torch.autocast(
+            self.args.device.type, dtype=torch.bfloat16, enabled=self.args.bf16
+        )
+        with torch.no_grad(), precision:
+            for micro in self._validation["micro_batches"]:
+                prepared = self._prepare_inputs(dict(micro))
+                total += self.compute_loss(
+                    model, prepared, num_items_in_batch=self._validation["trained"]
+                ).item()
+        self._metrics["eval"].clear()
+        metrics = {"eval_loss": total, "eval_runtime": time.perf_counter() - began}
+        self.control = self.callback_handler.on_evaluate(
+            self.args, self.state, self.control, metrics
+        )
+        return metrics
+
+    def floating_point_ops(self, inputs: dict[str, Any]) -> int:
+        """Not counted: the inputs of a step are a list of micro-batches."""
+        return 0
+
+    def create_model_card(self, *args: Any, **kwargs: Any) -> None:
+        """None: the run's own record says more."""
+
+
+def _quiet() -> None:
+    """Library warnings belong in the log, once, and are not the user's business."""
+    logging.captureWarnings(True)
+    warnings.simplefilter("once")
+    for name in ("transformers", "peft", "trl", "accelerate", "datasets"):
+        logging.getLogger(name).setLevel(logging.ERROR)

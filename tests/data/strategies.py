@@ -1,0 +1,114 @@
+"""Rows for property tests: plain ones, odd ones, and nearly valid JSON."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from hypothesis import strategies as st
+
+# Pieces that some check looks for, so that they occur more often than by chance.
+SPICE = [
+    "TODO", "...", "{{name}}", "I'm sorry, but I can't", "<think>", "</think>", "cafÃ©", "â€™",
+    "\ufffd", "<|im_end|>", "[INST]", "</s>", "```", "```\n", "\0", " ", "\n", "\u00a0", "As an AI",
+    '":', '\\":', '"', "\\", "ï»¿", "Â°", "Äpfel", "/", "😀", "lorem ipsum", "<<SYS>>",
+]  # fmt: skip
+texts = st.lists(st.one_of(st.text(max_size=8), st.sampled_from(SPICE)), max_size=4).map("".join)
+json_values = st.recursive(
+    st.one_of(st.none(), st.booleans(), st.integers(), st.floats(), texts),
+    lambda inner: st.one_of(st.lists(inner, max_size=3), st.dictionaries(texts, inner, max_size=3)),
+    max_leaves=6,
+)
+roles = st.sampled_from(["system", "developer", "user", "assistant", "tool"])
+plain_messages = st.fixed_dictionaries(
+    {"role": roles, "content": texts}, optional={"weight": st.sampled_from([0, 1])}
+)
+odd_messages = st.one_of(
+    plain_messages,
+    st.fixed_dictionaries(
+        {},
+        optional={
+            "role": st.one_of(roles, json_values),
+            "content": json_values,
+            "weight": json_values,
+            "name": json_values,
+            "tool_calls": json_values,
+            "tool_call_id": json_values,
+            "extra": json_values,
+        },
+    ),
+)
+plain_rows = st.fixed_dictionaries({"messages": st.lists(plain_messages, max_size=4)})
+tidy_rows = st.builds(
+    lambda system, turns: {
+        "messages": [
+            *([{"role": "system", "content": system}] if system else []),
+            *(
+                message
+                for question, answer in turns
+                for message in (
+                    {"role": "user", "content": question},
+                    {"role": "assistant", "content": answer},
+                )
+            ),
+        ]
+    },
+    texts,
+    st.lists(st.tuples(texts, texts), min_size=1, max_size=2),
+)
+odd_rows = st.one_of(
+    plain_rows,
+    tidy_rows,
+    st.fixed_dictionaries(
+        {"messages": st.one_of(st.lists(odd_messages, max_size=3), json_values)},
+        optional={"tools": json_values, "parallel_tool_calls": json_values, "x": json_values},
+    ),
+    json_values,
+)
+
+
+@st.composite
+def spellings(draw: st.DrawFn, rows: st.SearchStrategy[Any]) -> bytes:
+    """One row as a line, in one of the ways that programs write JSON."""
+    row = draw(rows)
+    text = json.dumps(
+        row,
+        ensure_ascii=draw(st.booleans()),
+        separators=draw(st.sampled_from([(",", ":"), (", ", ": "), (" ,", " : ")])),
+        sort_keys=draw(st.booleans()) and not _mixed(row),
+    )
+    if draw(st.booleans()):  # as PHP and .NET escape
+        text = text.replace("/", "\\/")
+    if draw(st.booleans()):
+        text = text.replace("<", "\\u003c").replace("'", "\\u0027")
+    return text.encode("utf-8", "surrogatepass")
+
+
+def _mixed(row: Any) -> bool:
+    return not isinstance(row, dict)
+
+
+@st.composite
+def broken(draw: st.DrawFn) -> bytes:
+    """A line with bytes taken out, put in or swapped, without a line end."""
+    line = bytearray(draw(spellings(odd_rows)))
+    for _ in range(draw(st.integers(1, 3))):
+        at = draw(st.integers(0, len(line)))
+        match draw(st.sampled_from(["cut", "insert", "drop"])):
+            case "cut":
+                del line[at:]
+            case "insert":
+                line[at:at] = draw(
+                    st.one_of(
+                        st.binary(min_size=1, max_size=3),
+                        st.sampled_from([b'"', b"{", b"}", b"[", b"]", b",", b":", b"\\", b"NaN"]),
+                    )
+                )
+            case _:
+                del line[at : at + 2]
+    return bytes(line).replace(b"\n", b"")
+
+
+lines = st.one_of(spellings(odd_rows), broken(), st.binary(max_size=40)).map(
+    lambda line: line.replace(b"\n", b"")
+)

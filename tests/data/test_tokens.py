@@ -1,0 +1,109 @@
+"""Token counts: exact where the tokenizer is here, labelled where not."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from unift.data import _tokens as tokens
+from unift.data import validate
+from unift.errors import UniftError
+
+
+def save(path: Path, *texts: str) -> Path:
+    rows = [
+        {"messages": [{"role": "user", "content": t}, {"role": "assistant", "content": "ok"}]}
+        for t in texts
+    ]
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return path
+
+
+@pytest.mark.parametrize(
+    ("text", "count"),
+    [("hello world", 2), ("Привет, мир!", 5), ("antidisestablishmentarianism", 6), ("日本語", 2)],
+)
+def test_o200k_counts_are_those_of_openai(text: str, count: int) -> None:
+    assert tokens.ByTiktoken().count([text]) == [count]
+
+
+def test_control_tokens_in_a_text_count_as_text() -> None:
+    assert tokens.ByTiktoken().count(["<|endoftext|>"])[0] > 1
+
+
+def test_equal_letters_do_not_take_quadratic_time() -> None:
+    counter = tokens.ByTiktoken()
+    start = time.process_time()
+    counter.count(["a" * 100_000])
+    assert time.process_time() - start < 1
+
+
+def test_openai_rows_add_the_chat_format(tmp_path: Path) -> None:
+    report = validate(save(tmp_path / "a.jsonl", "hello world"), model="gpt-4.1-mini-2025-04-14")
+    assert report.tokens == (2 + 3) + (1 + 3) + 3
+    assert "o200k_base, exact" in report.tokens_method
+
+
+def test_a_damaged_rank_file_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tokens, "_O200K_SHA256", "0" * 64)
+    tokens.o200k_base.cache_clear()
+    with pytest.raises(UniftError, match="damaged"):
+        tokens.ByTiktoken()
+    tokens.o200k_base.cache_clear()
+
+
+def test_without_tiktoken_the_count_is_an_estimate_that_says_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = save(tmp_path / "a.jsonl", "hello world " * 100)
+    exact = validate(path, provider="openai").tokens
+    tokens.o200k_base.cache_clear()
+    monkeypatch.setitem(sys.modules, "tiktoken", None)
+    report = validate(path, provider="openai")
+    tokens.o200k_base.cache_clear()
+    assert "estimate" in report.tokens_method
+    assert "pip install 'unift[openai]'" in report.tokens_method
+    assert report.tokens is not None
+    assert exact is not None
+    assert abs(report.tokens - exact) < 0.5 * exact
+
+
+def test_the_tokenizer_of_a_folder_is_used(tmp_path: Path) -> None:
+    from unift import demo
+
+    path = save(tmp_path / "a.jsonl", "hello world")
+    by_name = validate(path, model="demo")
+    by_folder = validate(path, model=str(demo.model_path()))
+    assert by_name.tokens == by_folder.tokens
+    assert "exact" in by_folder.tokens_method
+
+
+def test_a_broken_tokenizer_is_an_error_in_words(tmp_path: Path) -> None:
+    (tmp_path / "tokenizer.json").write_text("{}")
+    with pytest.raises(UniftError) as caught:
+        validate(save(tmp_path / "a.jsonl", "x"), model=str(tmp_path))
+    assert caught.value.code == "bad_tokenizer"
+
+
+def test_an_unknown_model_is_estimated_from_characters(tmp_path: Path) -> None:
+    path = save(tmp_path / "a.jsonl", "e" * 1000)
+    report = validate(path, model="nobody/nothing")
+    assert report.tokens == pytest.approx(1000 * tokens.PER_ASCII, rel=0.1)
+    assert "nobody/nothing is not here" in report.tokens_method
+
+
+def test_tools_count(tmp_path: Path) -> None:
+    tool: dict[str, Any] = {"type": "function", "function": {"name": "f", "parameters": {}}}
+    plain = save(tmp_path / "a.jsonl", "x")
+    row = {**json.loads(plain.read_text()), "tools": [tool]}
+    (tmp_path / "b.jsonl").write_text(json.dumps(row))
+    without = validate(plain, provider="openai").tokens
+    with_tools = validate(tmp_path / "b.jsonl", provider="openai").tokens
+    assert without is not None
+    assert with_tools is not None
+    assert with_tools > without + 10

@@ -1,0 +1,296 @@
+"""`validate` over whole files: limits, providers, repeats, leaks, compression, progress."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import zstandard
+
+from unift.data import Report, validate
+from unift.errors import DataError, UniftError, UsageError
+
+Write = Callable[..., str]
+
+
+def chat(*texts: str, **more: Any) -> dict[str, Any]:
+    roles = ["user", "assistant"] * len(texts)
+    pairs = zip(roles, texts, strict=False)
+    return {"messages": [{"role": role, "content": text} for role, text in pairs], **more}
+
+
+@pytest.fixture
+def write(tmp_path: Path) -> Write:
+    def save(rows: list[Any], name: str = "train.jsonl", start: int = 0) -> str:
+        path = tmp_path / name
+        path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+        return str(path)
+
+    return save
+
+
+def many(count: int, answer: str = "Answer {}.") -> list[dict[str, Any]]:
+    return [chat(f"Question {i}?", answer.format(i)) for i in range(count)]
+
+
+def found(report: Report, code: str) -> list[tuple[str, int, tuple[str, ...]]]:
+    return [(f.severity, f.line, f.providers) for f in report.findings if f.code == code]
+
+
+def test_clean_data_is_ok_and_counted(write: Write) -> None:
+    report = validate(write(many(60)))
+    assert report.ok
+    assert report.findings == ()
+    assert report.rows == 60
+    assert report.tokens and report.tokens > 60
+    report.raise_if_bad()
+
+
+def test_the_json_document_has_the_agreed_shape(write: Write) -> None:
+    document = validate(write([*many(60), {"messages": 1}])).as_dict()
+    assert json.loads(json.dumps(document)) == document
+    assert {"ok", "rows", "tokens", "findings"} <= set(document)
+    assert document["ok"] is False
+    [finding] = document["findings"]
+    keys = {"code", "severity", "file", "line", "path", "message", "fix", "providers"}
+    assert keys <= set(finding)
+    assert (finding["code"], finding["line"], finding["path"]) == ("UD201", 61, "messages")
+
+
+def test_all_faults_of_a_line_are_told_at_once(write: Write) -> None:
+    row = {
+        "messages": [
+            {"role": "bot", "content": 5},
+            {"role": "user", "content": "x", "weight": 3},
+            {"role": "assistant", "content": "", "colour": 1},
+        ],
+        "tools": {},
+    }
+    report = validate(write([row]))
+    assert {"UD212", "UD214", "UD230", "UD231", "UD500", "UD216", "UD307"} <= set(report.counts)
+
+
+def test_the_caret_points_at_the_fault(write: Write) -> None:
+    report = validate(write([chat("Hi " * 50, "x", "ok", "y"), {"messages": [{"role": "wat"}]}]))
+    [finding] = [f for f in report.findings if f.code == "UD212"]
+    shown, caret = finding.excerpt.split("\n")
+    assert shown[caret.index("^") :].startswith('"wat"')
+    assert finding.column == len('{"messages": [{"role": ') + 1
+
+
+def test_a_caret_in_a_long_line_points_at_the_fault(write: Write) -> None:
+    row = chat("ü" * 5000, "answer")
+    row["messages"][1]["weight"] = 7
+    report = validate(write([row]))
+    [finding] = [f for f in report.findings if f.code == "UD230"]
+    shown, caret = finding.excerpt.split("\n")
+    assert len(shown) < 90
+    assert shown[caret.index("^")] == "7"
+
+
+@pytest.mark.parametrize("name", ["nothing.jsonl", "train.jsnol"])
+def test_a_missing_file_is_a_usage_error(write: Write, tmp_path: Path, name: str) -> None:
+    write(many(1))
+    with pytest.raises(UsageError) as caught:
+        validate(tmp_path / name)
+    assert caught.value.exit_status == 2
+    assert caught.value.where.endswith(name)
+    if name == "train.jsnol":
+        assert "train.jsonl" in caught.value.fix
+
+
+def test_a_folder_is_a_usage_error_that_names_its_files(write: Write, tmp_path: Path) -> None:
+    write(many(1))
+    with pytest.raises(UsageError, match="folder") as caught:
+        validate(tmp_path)
+    assert "train.jsonl" in caught.value.fix
+
+
+def test_an_unknown_provider_is_a_usage_error(write: Write) -> None:
+    with pytest.raises(UniftError) as caught:
+        validate(write(many(1)), provider="opnai")
+    assert caught.value.exit_status == 2
+
+
+def test_providers_decide_what_is_an_error(write: Write) -> None:
+    rows = many(60)
+    rows[4]["messages"][0]["colour"] = "red"
+    path = write(rows)
+    assert found(validate(path), "UD216") == [("warning", 5, ("openai", "azure"))]
+    assert found(validate(path, provider="local-lora"), "UD216") == [("warning", 5, ())]
+    both = validate(path, provider=["openai", "local-lora"])
+    assert found(both, "UD216") == [("error", 5, ("openai",))]
+    assert both.verdicts == {"openai": False, "local-lora": True}
+
+
+def test_too_few_rows_matter_only_to_providers_that_say_so(write: Write) -> None:
+    path = write(many(9))
+    assert validate(path, provider="local-lora").ok
+    assert found(validate(path, provider="openai"), "UD700") == [("error", 0, ("openai",))]
+    assert found(validate(path), "UD700") == [("warning", 0, ("openai", "azure"))]
+    assert not found(validate(write(many(10)), provider="openai"), "UD700")
+
+
+def test_few_rows_are_pointed_out(write: Write) -> None:
+    assert found(validate(write(many(49)), provider="openai"), "UD701") == [("advice", 0, ())]
+    assert not found(validate(write(many(50)), provider="openai"), "UD701")
+
+
+def test_long_rows_are_cut_by_openai_and_refused_by_google(write: Write) -> None:
+    long = chat("word " * 150_000, "Short.")
+    path = write([*many(60), long])
+    report = validate(path, provider=["openai", "google"], model="gpt-4.1-mini-2025-04-14")
+    details = {(f.severity, f.providers, f.line) for f in report.findings if f.code == "UD703"}
+    assert details == {("warning", ("openai",), 61), ("error", ("google",), 61)}
+    assert report.longest_row is not None
+    assert report.longest_row[1] == 61
+
+
+def test_max_length_is_checked_exactly_with_a_tokenizer(write: Write) -> None:
+    path = write(many(60))
+    longest = validate(path, model="demo").longest_row
+    assert longest is not None
+    assert validate(path, model="demo", max_length=longest[0]).ok
+    report = validate(path, model="demo", max_length=longest[0] - 1)
+    assert not report.ok
+    assert {f.code for f in report.findings} == {"UD703"}
+
+
+def test_an_estimate_of_tokens_does_not_stop_a_run(write: Write) -> None:
+    report = validate(write(many(60)), model="somebody/unknown-model", max_length=2)
+    assert report.ok
+    assert {f.severity for f in report.findings if f.code == "UD703"} == {"warning"}
+    assert "estimate" in report.tokens_method
+
+
+def test_images_are_counted_for_each_provider(write: Write) -> None:
+    picture = {"type": "image_url", "image_url": {"url": "https://example.com/a.png"}}
+    row = chat("x", "Cats.")
+    row["messages"][0]["content"] = [{"type": "text", "text": "What?"}, *[picture] * 11]
+    path = write([*many(60), row])
+    assert found(validate(path, provider="openai"), "UD403") == [("error", 61, ("openai",))]
+    assert not found(validate(path, provider="azure"), "UD403")
+
+
+def test_leaks_are_found_in_the_held_out_files(write: Write) -> None:
+    rows = many(60)
+    held = write([*many(3, "Other {}."), rows[10], chat("New?", "Yes.")], "held.jsonl")
+    report = validate(write(rows), test=held)
+    assert [(f.code, f.line) for f in report.findings if f.file == held] == [
+        ("UD603", 1),
+        ("UD603", 2),
+        ("UD603", 3),
+        ("UD602", 4),
+    ]
+    assert "line 11 of" in next(f.message for f in report.findings if f.code == "UD602")
+
+
+def test_errors_of_validation_data_count(write: Write) -> None:
+    held = write([{"messages": []}], "val.jsonl")
+    report = validate(write(many(60)), validation=held)
+    assert not report.ok
+    assert report.rows == 60
+    assert [f.file for f in report.findings if f.severity == "error"] == [held]
+
+
+def test_tool_rows_with_other_tools_are_no_duplicates(write: Write) -> None:
+    def tool(name: str) -> dict[str, Any]:
+        return {"type": "function", "function": {"name": name, "parameters": {}}}
+
+    rows = [chat("Hi", "Yo", tools=[tool("a")]), chat("Hi", "Yo", tools=[tool("b")])]
+    assert not found(validate(write(rows)), "UD600")
+    assert found(validate(write([*rows, rows[0]])), "UD600") == [("warning", 3, ())]
+
+
+@pytest.mark.parametrize("pack", [gzip.compress, zstandard.compress])
+def test_compressed_files_are_read(write: Write, tmp_path: Path, pack: Any) -> None:
+    plain = Path(write([*many(60), {"messages": []}]))
+    suffix = ".gz" if pack is gzip.compress else ".zst"
+    packed = tmp_path / f"train.jsonl{suffix}"
+    packed.write_bytes(pack(plain.read_bytes()))
+    one, other = validate(plain), validate(packed)
+    assert [(f.code, f.line) for f in one.findings] == [(f.code, f.line) for f in other.findings]
+    assert (one.rows, one.tokens) == (other.rows, other.tokens)
+
+
+def test_a_bomb_is_stopped(tmp_path: Path) -> None:
+    path = tmp_path / "bomb.jsonl.zst"
+    packer = zstandard.ZstdCompressor(level=1).compressobj()
+    with path.open("wb") as file:
+        for _ in range(330):
+            file.write(packer.compress(b"{}\n" * (1 << 18) + b" " * (1 << 20)))
+        file.write(packer.flush())
+    report = validate(path, max_findings=10)
+    assert "UD008" in report.counts
+
+
+def test_an_endless_line_is_skipped_and_the_next_one_is_read(tmp_path: Path) -> None:
+    path = tmp_path / "long.jsonl"
+    good = json.dumps(chat("Hi", "Yo")).encode() + b"\n"
+    with path.open("wb") as file:
+        file.write(good)
+        for _ in range(70):
+            file.write(b"x" * (1 << 20))
+        file.write(b"\n" + good + b"nonsense\n")
+    report = validate(path)
+    assert [(f.code, f.line) for f in report.findings if f.severity == "error"] == [
+        ("UD006", 2),
+        ("UD100", 4),
+    ]
+
+
+def test_findings_are_capped_but_counted(write: Write) -> None:
+    report = validate(write([{"messages": []}] * 500), max_findings=20)
+    assert len(report.findings) == 20
+    assert report.counts["UD202"] == 500
+    assert report.left_out == report.errors + report.warnings + report.advice - 20
+    with pytest.raises(DataError, match="499 more"):
+        report.raise_if_bad()
+
+
+def test_progress_runs_to_the_end(write: Write) -> None:
+    calls: list[tuple[int, int]] = []
+    path, held = write(many(2000)), write(many(2000, "B {}."), "held.jsonl")
+    validate(path, test=held, progress=lambda done, total: calls.append((done, total)))
+    total = Path(path).stat().st_size + Path(held).stat().st_size
+    assert calls[-1] == (total, total)
+    assert [done for done, _ in calls] == sorted(done for done, _ in calls)
+
+
+def test_the_demo_can_be_named() -> None:
+    report = validate("demo:train", model="demo", provider="local-lora")
+    assert report.ok
+    assert report.rows >= 100
+    assert not validate("demo:dirty").ok
+
+
+def test_a_line_that_spans_reads_is_kept_whole(tmp_path: Path) -> None:
+    path = tmp_path / "wide.jsonl"
+    rows = [chat(f"{i} " + "x" * 700_000, "Fine.") for i in range(5)]
+    path.write_text("\n".join(json.dumps(row) for row in rows))  # no line end at the end
+    report = validate(path, provider="local-lora")
+    assert report.ok
+    assert report.rows == 5
+
+
+def test_memory_does_not_grow_with_the_file(tmp_path: Path) -> None:
+    path = tmp_path / "big.jsonl"
+    with path.open("w") as file:
+        for i in range(60_000):
+            file.write(json.dumps(chat(f"{i} " + "lorem " * 150, f"ipsum {i} " * 40)) + "\n")
+    script = (
+        "import resource, sys; from unift.data import validate; "
+        "report = validate(sys.argv[1]); assert report.rows == 60000, report.rows; "
+        "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script, str(path)], capture_output=True, text=True, check=True
+    )
+    assert path.stat().st_size > 80e6
+    assert int(done.stdout) < 150  # MiB; torch or the file in memory would be above that

@@ -1,0 +1,109 @@
+"""Time against measured runs, and how it must move."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from unift import catalog
+from unift.estimate import Shape, estimate_time, flops_per_token
+from unift.estimate.time import padding_factor
+
+LLAMA = Shape.from_config(catalog.open_model("meta-llama/Llama-3.1-8B").config)
+H100 = catalog.gpu("h100").bf16_tflops
+
+
+def speed(run: catalog.Measured) -> float:
+    """Real tokens per second that the formula gives for a measured run."""
+    return estimate_time(
+        LLAMA,
+        tokens=1e7,
+        tuning=run.tuning,
+        micro_batch=run.micro_batch,
+        # Of padded rows the mean counts: their padding is estimated from the micro-batch.
+        length=350 if run.padded else run.length,
+        checkpointing=run.checkpointing,
+        packing=run.packing or not run.padded,
+        kernels=run.kernels,
+        dropout=run.dropout,
+        peak_tflops=H100,
+    ).tokens_per_second
+
+
+@pytest.mark.parametrize(
+    "run", [run for run in catalog.measured() if run.packing], ids=lambda run: run.name
+)
+def test_packed_runs_on_the_h100(run: catalog.Measured) -> None:
+    assert speed(run) == pytest.approx(run.real_tokens_per_second, rel=0.15)
+
+
+def test_padded_library_defaults_are_seen_to_be_slow() -> None:
+    run = next(run for run in catalog.measured() if run.padded)
+    assert speed(run) == pytest.approx(run.real_tokens_per_second, rel=0.25)
+    packed = next(run for run in catalog.measured() if run.packing and run.attention == "sdpa")
+    assert speed(packed) > 2 * speed(run)
+
+
+def test_padding_of_single_rows_is_none_and_grows_with_the_batch() -> None:
+    assert padding_factor(1) == 1.0
+    factors = [padding_factor(size) for size in (2, 4, 8, 16)]
+    assert factors == sorted(factors)
+    # Eight chat rows of the measured run: 45% of what was computed was real.
+    assert padding_factor(8) == pytest.approx(1 / 0.45, rel=0.05)
+
+
+def test_work_per_token_is_the_textbook_rule() -> None:
+    n = LLAMA.active_parameters
+    short = {"checkpointing": False, "context": 1}
+    assert flops_per_token(LLAMA, tuning="lora", **short) == pytest.approx(4 * n, rel=0.01)
+    assert flops_per_token(LLAMA, tuning="full", **short) == pytest.approx(6 * n, rel=0.01)
+    again = flops_per_token(LLAMA, tuning="lora", checkpointing=True, context=1)
+    layers = n - LLAMA.vocab * LLAMA.hidden
+    assert again == pytest.approx(4 * n + 2 * layers, rel=0.01)
+
+
+def test_attention_grows_with_the_context() -> None:
+    near, far = (
+        flops_per_token(LLAMA, tuning="lora", checkpointing=False, context=context)
+        for context in (1024, 65536)
+    )
+    assert far - near == pytest.approx(3 * 2 * LLAMA.layers * LLAMA.q_width * (65536 - 1024))
+
+
+def test_parts_add_up_and_start_up_includes_reading_the_weights() -> None:
+    found = estimate_time(
+        LLAMA, tokens=1e6, peak_tflops=H100, evaluation_tokens=1e5, evaluations=10
+    )
+    assert set(found.terms) == {"start_up", "training", "evaluation"}
+    assert sum(found.terms.values()) == pytest.approx(found.hours * 3600)
+    small = estimate_time(LLAMA, tokens=1e6, peak_tflops=H100)
+    assert "evaluation" not in small.terms
+    tiny = Shape.from_config(catalog.open_model("Qwen/Qwen3-0.6B").config)
+    assert (
+        estimate_time(tiny, tokens=1, peak_tflops=H100).terms["start_up"] < found.terms["start_up"]
+    )
+
+
+def test_the_assumptions_say_where_the_speed_comes_from() -> None:
+    gpu = estimate_time(LLAMA, tokens=1e6, peak_tflops=H100)
+    cpu = estimate_time(LLAMA, tokens=1e6, dtype="fp32", cpu_threads=2)
+    assert "one H100" in gpu.assumptions[0]
+    assert "2 threads" in cpu.assumptions[0]
+    assert cpu.hours > 100 * gpu.hours
+
+
+@given(st.floats(1, 1e9), st.floats(1.1, 10))
+def test_more_tokens_take_longer_and_faster_cards_less(tokens: float, factor: float) -> None:
+    base = estimate_time(LLAMA, tokens=tokens, peak_tflops=H100).hours
+    assert estimate_time(LLAMA, tokens=tokens * factor, peak_tflops=H100).hours >= base
+    assert estimate_time(LLAMA, tokens=tokens, peak_tflops=H100 * factor).hours < base
+
+
+def test_dropout_and_threads_change_the_time() -> None:
+    plain = estimate_time(LLAMA, tokens=1e6, peak_tflops=H100)
+    assert estimate_time(LLAMA, tokens=1e6, peak_tflops=H100, dropout=0.05).hours > plain.hours
+    one, four = (
+        estimate_time(LLAMA, tokens=1e6, dtype="fp32", cpu_threads=count) for count in (1, 4)
+    )
+    assert one.terms["training"] > 3 * four.terms["training"]

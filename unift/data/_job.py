@@ -1,0 +1,216 @@
+"""One call of `validate`: the files one after the other, then what only all of them can tell."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+from unift.data._finding import Finding, Report
+from unift.data._limits import Limits
+from unift.data._scan import Scan, Scanned
+from unift.data._sink import Sink
+from unift.data._tokens import ByCharacters, counter_for
+from unift.data.codes import Severity
+
+_FEW = 50
+
+
+class Job:
+    """One call of `validate`."""
+
+    def __init__(
+        self, sink: Sink, limits: dict[str, Limits], asked: bool, max_length: int | None
+    ) -> None:
+        self._sink = sink
+        self._limits = limits
+        self._asked = asked
+        self._max_length = max_length
+        # Smallest limit first, so that most rows cost one comparison.
+        self._token_limits = sorted(
+            (one.max_tokens, name) for name, one in limits.items() if one.max_tokens is not None
+        )
+        lowest = [max_length] if max_length is not None else []
+        self._lowest = min([*lowest, *(limit for limit, _ in self._token_limits)], default=None)
+        self._exact = False
+
+    def run(
+        self,
+        files: dict[str, tuple[Path, str]],
+        *,
+        counter_model: str | None,
+        asked: Sequence[str],
+        progress: Callable[[int, int], None] | None,
+    ) -> Report:
+        counter = counter_for(counter_model, asked)
+        self._exact = counter.exact
+        total = sum(found.stat().st_size for found, _ in files.values())
+        scans: dict[str, Scanned] = {}
+        # Tokenizers leave the interpreter lock; estimating by characters does not.
+        threads = 0 if isinstance(counter, ByCharacters) else (os.cpu_count() or 1)
+        pool = ThreadPoolExecutor(threads) if threads else None
+        before = 0
+        try:
+            for part, (found, shown) in files.items():
+                done = before
+
+                def seen(position: int, done: int = done) -> None:
+                    if progress is not None:
+                        progress(min(done + position, total), total)
+
+                scans[part] = Scan(
+                    found,
+                    shown,
+                    self._sink,
+                    counter,
+                    pool,
+                    seen=seen,
+                    counted=self._row_length,
+                    on_images=self._row_images,
+                ).run()
+                before += found.stat().st_size
+                self._whole_file(part, found, scans[part])
+        finally:
+            if pool is not None:
+                pool.shutdown(cancel_futures=True)
+        if progress is not None:
+            progress(total, total)
+        for part, scanned in scans.items():
+            if part != "train":
+                scans["train"].signatures.report_leaks(scanned.signatures, self._say)
+        return self._report(files["train"][1], scans["train"], counter.method, asked, files)
+
+    def _say(self, code: str, file: str, line: int, message: str) -> None:
+        self._sink.add(code, file=file, line=line, message=message)
+
+    def _limit(
+        self, code: str, file: str, line: int, message: str, over: Sequence[str], path: str = ""
+    ) -> None:
+        """A limit of some providers: an error for those asked about, else a warning."""
+        severity: Severity = "error" if self._asked else "warning"
+        self._sink.add(
+            code,
+            file=file,
+            line=line,
+            path=(path,) if path else (),
+            message=message,
+            severity=severity,
+            providers=tuple(over),
+        )
+
+    def _whole_file(self, part: str, found: Path, scanned: Scanned) -> None:
+        file = scanned.signatures.file
+        rows = scanned.rows
+        scanned.signatures.report(self._say)
+        size = found.stat().st_size
+        over = [n for n, one in self._limits.items() if one.max_bytes and size > one.max_bytes]
+        if over:
+            self._limit("UD702", file, 0, f"The file has {size / 1e6:.0f} MB.", over)
+        held = part != "train"
+        most = {
+            name: (one.max_validation_rows if held else None) or one.max_rows
+            for name, one in self._limits.items()
+        }
+        over = [name for name, limit in most.items() if limit and rows > limit]
+        if over and part != "test":
+            lowest = min(limit for limit in most.values() if limit)
+            self._limit("UD704", file, 0, f"{rows} rows; at most {lowest} are taken.", over)
+        if held or not rows:
+            return
+        under = [name for name, one in self._limits.items() if rows < one.min_rows]
+        if under:
+            least = max(self._limits[name].min_rows for name in under)
+            message = f"{rows} rows; at least {least} are needed."
+            self._limit("UD700", file, 0, message, under)
+        elif rows < _FEW:
+            self._say("UD701", file, 0, f"{rows} rows are few.")
+
+    def _row_length(self, file: str, line: int, tokens: int) -> None:
+        if self._lowest is None or tokens <= self._lowest:
+            return
+        about = "" if self._exact else "about "
+        if self._max_length is not None and tokens > self._max_length:
+            # An estimate must not stop a run that may be fine.
+            self._sink.add(
+                "UD703",
+                file=file,
+                line=line,
+                message=f"The row has {about}{tokens} tokens; {self._max_length} are allowed.",
+                severity="error" if self._exact else "warning",
+                providers=(),
+            )
+        over = [(limit, name) for limit, name in self._token_limits if tokens > limit]
+        for limit in sorted({limit for limit, _ in over}):
+            names = [name for each, name in over if each == limit]
+            cut = [name for name in names if self._limits[name].too_long == "cut"]
+            refused = [name for name in names if name not in cut]
+            if cut:
+                message = (
+                    f"The row has {about}{tokens} tokens; what comes after {limit}, the end of "
+                    "the answer, is cut off."
+                )
+                self._length("warning", file, line, message, cut)
+            if refused:
+                message = f"The row has {about}{tokens} tokens; at most {limit} are taken."
+                firm = self._asked and self._exact
+                self._length("error" if firm else "warning", file, line, message, refused)
+
+    def _length(
+        self, severity: Severity, file: str, line: int, message: str, over: Sequence[str]
+    ) -> None:
+        self._sink.add(
+            "UD703", file=file, line=line, message=message, severity=severity, providers=tuple(over)
+        )
+
+    def _row_images(self, file: str, line: int, images: int) -> None:
+        over = [n for n, one in self._limits.items() if one.max_images and images > one.max_images]
+        if over:
+            most = min(self._limits[name].max_images or 0 for name in over)
+            message = f"The row has {images} images; at most {most} are taken."
+            self._limit("UD403", file, line, message, over, "messages")
+
+    def _report(
+        self,
+        file: str,
+        scanned: Scanned,
+        method: str,
+        asked: Sequence[str],
+        files: dict[str, tuple[Path, str]],
+    ) -> Report:
+        rank = {shown: index for index, (_, shown) in enumerate(files.values())}
+
+        def place(finding: Finding) -> tuple[int, int]:
+            return rank.get(finding.file, 0), finding.line
+
+        counts = self._sink.severities
+        tokens, longest, shares = _lengths(scanned)
+        return Report(
+            file=file,
+            rows=scanned.rows,
+            tokens=tokens,
+            tokens_method=method,
+            findings=tuple(sorted(self._sink.findings, key=place)),
+            counts=dict(sorted(self._sink.counts.items())),
+            verdicts={name: name not in self._sink.failed for name in asked},
+            characters=scanned.characters,
+            longest_row=longest,
+            tokens_per_row=shares,
+            errors=counts["error"],
+            warnings=counts["warning"],
+            advice=counts["advice"],
+        )
+
+
+def _lengths(scanned: Scanned) -> tuple[int | None, tuple[int, int] | None, dict[int, int]]:
+    """Sum, longest row and percentiles of the token counts."""
+    counts = scanned.tokens
+    if not counts:
+        return None, None, {}
+    most = max(counts)
+    ordered = sorted(counts)
+    shares = {
+        share: ordered[min(len(ordered) - 1, len(ordered) * share // 100)]
+        for share in (50, 90, 99, 100)
+    }
+    return sum(counts), (most, scanned.signatures.lines[counts.index(most)]), shares

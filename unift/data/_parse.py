@@ -1,0 +1,176 @@
+"""One line of bytes as JSON, with everything that is wrong with it as JSON.
+
+This is the slow, precise way; it decides. `_rows.py` is the fast way, for lines that are plain.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable
+from typing import Any
+
+from unift.data._finding import Path
+
+MAX_DEPTH = 100
+
+Note = Callable[..., None]
+"""``note(code, path, message, fix=None, at=None)``; `at` is a character offset in the line."""
+
+_SURROGATE = re.compile("[\ud800-\udfff]")
+_ESCAPED_SURROGATE = re.compile(r"\\u[dD][89a-fA-F][0-9a-fA-F]{2}")
+_BRACKETS = re.compile(r'"(?:[^"\\]|\\.)*"?|[\[\]{}]', re.DOTALL)
+_SMART_QUOTES = "“”„‟"
+
+
+class _Faults:
+    """What the hooks of the JSON decoder saw; they know values but not places."""
+
+    def __init__(self) -> None:
+        self.duplicates: list[str] = []
+        self.constants: list[str] = []
+        self.numbers: list[str] = []
+
+    def pairs(self, pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        built = dict(pairs)
+        if len(built) != len(pairs):
+            seen: set[str] = set()
+            for key, _ in pairs:
+                if key in seen and key not in self.duplicates:
+                    self.duplicates.append(key)
+                seen.add(key)
+        return built
+
+    def constant(self, word: str) -> float:
+        self.constants.append(word)
+        return 0.0
+
+    def integer(self, digits: str) -> int:
+        if len(digits) > 20 or not -(2**63) <= int(digits) < 2**64:
+            self.numbers.append(digits)
+            return 0
+        return int(digits)
+
+    def real(self, digits: str) -> float:
+        value = float(digits)
+        if value in (float("inf"), float("-inf")):
+            self.numbers.append(digits)
+            return 0.0
+        return value
+
+
+def parse(line: bytes, note: Note) -> tuple[str | None, Any]:
+    """Decode one line.
+
+    Returns:
+        The text (None if it is not UTF-8) and the value (None if it cannot be parsed; a row is
+        never None). Everything wrong is passed to `note`.
+    """
+    try:
+        text = line.decode("utf-8")
+    except UnicodeDecodeError as error:
+        bad = line[error.start : error.start + 4].hex(" ")
+        note(
+            "UD003",
+            (),
+            f"Byte {error.start + 1} of the line is not UTF-8 (bytes {bad}): {error.reason}.",
+            at=len(line[: error.start].decode("utf-8", "replace")),
+        )
+        return None, None
+    deep = _too_deep(text)
+    if deep is not None:
+        note("UD105", (), f"More than {MAX_DEPTH} levels of brackets.", at=deep)
+        return text, None
+    faults = _Faults()
+    try:
+        value = json.loads(
+            text,
+            object_pairs_hook=faults.pairs,
+            parse_constant=faults.constant,
+            parse_int=faults.integer,
+            parse_float=faults.real,
+        )
+    except json.JSONDecodeError as error:
+        message, fix = _why(text, error)
+        note("UD100", (), message, fix, at=error.pos)
+        return text, None
+    for key in faults.duplicates:
+        at = text.rfind(json.dumps(key))
+        note("UD102", (), f"The key {_short(key)} is there twice.", at=max(at, 0))
+    for word in faults.constants:
+        note("UD103", (), f"{word} is not JSON.", at=max(text.find(word), 0))
+    for digits in faults.numbers:
+        shown = digits if len(digits) <= 24 else f"{digits[:20]}… ({len(digits)} characters)"
+        note("UD104", (), f"The number {shown} is out of range.", at=max(text.find(digits), 0))
+    # Escapes cost a search of the line only where there is one at all.
+    if _ESCAPED_SURROGATE.search(text):
+        _note_surrogates(value, (), note)
+    return text, value
+
+
+def _too_deep(text: str) -> int | None:
+    """Offset of the bracket that is one too many. Brackets inside strings do not count."""
+    if text.count("[") + text.count("{") <= MAX_DEPTH:
+        return None
+    depth = 0
+    for match in _BRACKETS.finditer(text):
+        char = match[0]
+        if char in "[{":
+            depth += 1
+            if depth > MAX_DEPTH:
+                return match.start()
+        elif char in "]}":
+            depth -= 1
+    return None
+
+
+def _note_surrogates(value: Any, path: Path, note: Note) -> None:
+    if isinstance(value, str):
+        found = _SURROGATE.search(value)
+        if found:
+            note("UD106", path, f"The text has half a character (\\u{ord(found[0]):04x}).")
+    elif isinstance(value, dict):
+        for key, inner in value.items():  # type: ignore[reportUnknownVariableType]  # any JSON
+            if _SURROGATE.search(str(key)):  # type: ignore[reportUnknownArgumentType]  # any JSON
+                note("UD106", path, "A key has half a character (a lone surrogate).")
+            _note_surrogates(inner, (*path, str(key)), note)  # type: ignore[reportUnknownArgumentType]  # any JSON
+    elif isinstance(value, list):
+        for index, inner in enumerate(value):  # type: ignore[reportUnknownArgumentType, reportUnknownVariableType]  # any JSON
+            _note_surrogates(inner, (*path, index), note)
+
+
+def _why(text: str, error: json.JSONDecodeError) -> tuple[str, str | None]:
+    """The usual reasons for broken JSON, in words."""
+    at = error.pos
+    here = text[at : at + 1]
+    before = text[:at].rstrip()
+    if error.msg == "Extra data":
+        if here == "{":
+            return "There are two objects on one line.", "put each row on its own line"
+        return f"There is more text after the end of the row: {_short(text[at:])}.", None
+    if here == "'":
+        return "Strings are in single quotes, as Python prints them.", "use json.dumps, not str()"
+    if here and here in _SMART_QUOTES:
+        return "Typographic quotes are used as string quotes.", 'use straight quotes: "'
+    if here in ("}", "]") and before.endswith(","):
+        return "There is a comma before the closing bracket.", "remove the comma"
+    # The decoder points at the comma itself for objects.
+    if here == "," or (here in ("}", "]") and text[at + 1 : at + 2] == ","):
+        return f"{error.msg} at character {at + 1}.", None
+    for word in ("None", "True", "False"):
+        if text.startswith(word, at):
+            return f"{word} is Python, not JSON.", "use json.dumps, not str()"
+    if "Invalid control character" in error.msg:
+        name = {"\n": "line end", "\t": "tab", "\r": "carriage return", "\0": "NUL"}.get(here)
+        shown = name or f"U+{ord(here):04X}"
+        return f"A string has a raw control character ({shown}).", "escape it, as in \\n or \\t"
+    if "Invalid \\escape" in error.msg or "Invalid \\uXXXX" in error.msg:
+        return "A backslash starts no valid escape.", "write a backslash as \\\\"
+    if at >= len(text.rstrip()) or error.msg.startswith("Unterminated string"):
+        return "The line ends in the middle of the row.", "write the row again; it was cut off"
+    return f"{error.msg} at character {at + 1}.", None
+
+
+def _short(text: str) -> str:
+    shown = text if len(text) <= 40 else text[:39] + "…"
+    return repr(shown)

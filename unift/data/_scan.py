@@ -1,0 +1,225 @@
+"""One pass over one file: lines to rows, faults to the sink, texts to the token counter."""
+
+from __future__ import annotations
+
+import json
+from array import array
+from collections import deque
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, cast
+
+from unift.data._finding import Path as JsonPath
+from unift.data._layout import layout
+from unift.data._lines import blocks
+from unift.data._parse import parse
+from unift.data._parts import images_in, text_of_parts
+from unift.data._row import check_row
+from unift.data._rows import plain
+from unift.data._sink import Sink
+from unift.data._tokens import Counter
+from unift.data._whole import Signatures
+
+# Blocks whose tokens may be under way while the next ones are read; bounds the memory.
+_AHEAD = 4
+
+
+@dataclass(slots=True)
+class Scanned:
+    """What one pass found out, besides findings."""
+
+    signatures: Signatures
+    rows: int = 0
+    good: int = 0
+    images: int = 0
+    characters: int = 0
+    tokens: array[int] = field(default_factory=lambda: array("I"))
+
+
+@dataclass(frozen=True, slots=True)
+class Content:
+    """The part of a good row that is read and learnt."""
+
+    roles: tuple[str, ...]
+    texts: Sequence[str]
+    extra: str = ""
+    images: int = 0
+
+
+class Scan:
+    """Reads one file.
+
+    Args:
+        path: The file, found.
+        shown: Its name in findings.
+        seen: Called with the bytes read so far, a block at a time.
+        long_row: Called with (line, tokens) of each counted row.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        shown: str,
+        sink: Sink,
+        counter: Counter,
+        pool: ThreadPoolExecutor | None,
+        *,
+        seen: Callable[[int], None],
+        counted: Callable[[str, int, int], None],
+        on_images: Callable[[str, int, int], None],
+    ) -> None:
+        self._path = path
+        self._shown = shown
+        self._sink = sink
+        self._counter = counter
+        self._pool = pool
+        self._seen = seen
+        self._counted = counted
+        self._on_images = on_images
+        self._waiting: deque[tuple[list[int], list[int], Future[list[int]] | list[int]]] = deque()
+        self.result = Scanned(Signatures(shown))
+
+    def run(self) -> Scanned:
+        """Read it all."""
+        stopped = False
+        for block in blocks(self._path, self._report):
+            if block.first == 1 and self._other_layout(block.lines):
+                stopped = True
+                break
+            self._block(block.first, block.lines)
+            self._seen(block.position)
+        while self._waiting:
+            self._collect()
+        if not stopped and not self.result.rows and not self._sink.counts.keys() & _NOT_EMPTY:
+            self._report("UD001", 0, "The file has no rows.", None)
+        return self.result
+
+    def _report(self, code: str, line: int, message: str, fix: str | None) -> None:
+        self._sink.add(code, file=self._shown, line=line, message=message, fix=fix)
+
+    def _other_layout(self, lines: list[bytes]) -> bool:
+        """Look at the start of the file; say so if it is no JSON Lines at all."""
+        found = layout(lines)
+        if found is None:
+            return False
+        code, message = found
+        self._report(code, 1, message, None)
+        return True
+
+    def _block(self, first: int, lines: list[bytes]) -> None:
+        result = self.result
+        texts: list[str] = []
+        sizes: list[int] = []
+        numbers: list[int] = []
+        for number, line in enumerate(lines, first):
+            fast = plain(line)
+            if fast is not None:
+                content = Content(*fast)
+                result.rows += 1
+            else:
+                if not line or line.isspace():
+                    self._report("UD005", number, "The line is blank.", None)
+                    continue
+                result.rows += 1
+                slow = self._look(number, line)
+                if slow is None:
+                    continue
+                content = slow
+            result.good += 1
+            result.signatures.add(number, content.roles, content.texts, content.extra)
+            if content.images:
+                result.images += 1
+                self._on_images(self._shown, number, content.images)
+            texts.extend(content.texts)
+            sizes.append(len(content.texts))
+            if content.extra:
+                texts.append(content.extra)
+                sizes[-1] += 1
+            numbers.append(number)
+            result.characters += sum(map(len, content.texts))
+        self._count(texts, sizes, numbers)
+
+    def _look(self, number: int, line: bytes) -> Content | None:
+        """The slow way. None if the row has an error."""
+        bad = False
+        text: str | None = None
+
+        def note(
+            code: str,
+            path: JsonPath,
+            message: str,
+            fix: str | None = None,
+            at: int | None = None,
+        ) -> None:
+            nonlocal bad
+            severity = self._sink.add(
+                code,
+                file=self._shown,
+                line=number,
+                path=path,
+                message=message,
+                fix=fix,
+                text=text if text is not None else line.decode("utf-8", "replace"),
+                at=at,
+            )
+            bad = bad or severity == "error"
+
+        text, row = parse(line, note)
+        if row is None and (text is None or bad):
+            return None
+        check_row(row, note)
+        return None if bad else content_of(cast("dict[str, Any]", row))
+
+    def _count(self, texts: list[str], sizes: list[int], numbers: list[int]) -> None:
+        if self._pool is None:
+            self._waiting.append((sizes, numbers, self._counter.count(texts)))
+        else:
+            self._waiting.append((sizes, numbers, self._pool.submit(self._counter.count, texts)))
+        while len(self._waiting) > _AHEAD:
+            self._collect()
+
+    def _collect(self) -> None:
+        sizes, numbers, future = self._waiting.popleft()
+        counts = future.result() if isinstance(future, Future) else future
+        per_message, per_row = self._counter.per_message, self._counter.per_row
+        at = 0
+        for size, number in zip(sizes, numbers, strict=True):
+            tokens = sum(counts[at : at + size]) + size * per_message + per_row
+            at += size
+            self.result.tokens.append(tokens)
+            self._counted(self._shown, number, tokens)
+
+
+# Findings that already explain why a file has no rows.
+_NOT_EMPTY = frozenset({"UD002", "UD006", "UD007", "UD008"})
+
+
+def content_of(row: dict[str, Any]) -> Content:
+    """Roles and texts of a checked row. What is no plain text is kept as canonical JSON."""
+    messages = cast("list[dict[str, Any]]", row["messages"])
+    texts: list[str] = []
+    for message in messages:
+        content = message.get("content")
+        if isinstance(content, list):
+            parts = cast("list[Any]", content)
+            text = text_of_parts(parts)
+        else:
+            text = content if isinstance(content, str) else ""
+        calls = message.get("tool_calls")
+        if calls:
+            text += canonical(calls)
+        texts.append(text)
+    tools = row.get("tools")
+    return Content(
+        roles=tuple(str(message["role"]) for message in messages),
+        texts=texts,
+        extra=canonical(tools) if tools else "",
+        images=images_in(messages),
+    )
+
+
+def canonical(value: object) -> str:
+    """JSON that does not depend on key order or white space."""
+    return json.dumps(value, sort_keys=True, ensure_ascii=False, separators=(",", ":"))

@@ -1,0 +1,226 @@
+"""How many tokens a text has: exactly where the tokenizer is at hand, else a labelled estimate."""
+
+from __future__ import annotations
+
+import base64
+import gzip
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any, Protocol
+
+from unift import demo
+from unift.errors import UniftError
+
+# sha256 of the rank file, as tiktoken pins it (tiktoken_ext/openai_public.py of tiktoken 0.14.0).
+_O200K_SHA256 = "446a9538cb6c348e3516120d7c08b09f57c36495e2acfffe59a5bf8b0cfb1a2d"
+# How o200k_base cuts text into words before merging: a constant of the encoding, same source.
+_O200K_WORDS = "|".join(
+    (
+        r"[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]*[\p{Ll}\p{Lm}\p{Lo}\p{M}]+(?i:'s|'t|'re|'ve|'m|'ll|'d)?",
+        r"[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]+[\p{Ll}\p{Lm}\p{Lo}\p{M}]*(?i:'s|'t|'re|'ve|'m|'ll|'d)?",
+        r"\p{N}{1,3}",
+        r" ?[^\s\p{L}\p{N}]+[\r\n/]*",
+        r"\s*[\r\n]+",
+        r"\s+(?!\S)",
+        r"\s+",
+    )
+)
+# What a chat format adds: OpenAI's cookbook ("How to count tokens with tiktoken") counts 3 tokens
+# a message and 3 for the reply's start. ChatML templates, as Qwen's, add <|im_start|>, the role, a
+# line end, <|im_end|> and a line end: 5 a message, none a row.
+OPENAI_PER_MESSAGE, OPENAI_PER_ROW = 3, 3
+CHATML_PER_MESSAGE, CHATML_PER_ROW = 5, 0
+# Tokens a character, for texts whose tokenizer is not here. Measured with o200k_base; see
+# benchmarks/validator (tokens_per_character) for the texts and the spread.
+PER_ASCII, PER_OTHER = 0.24, 0.65
+_O200K_PREFIXES = (
+    "gpt-4o", "gpt-4.1", "gpt-4.5", "gpt-5", "gpt-6", "chatgpt-4o", "o1", "o3", "o4", "gpt-oss",
+)  # fmt: skip
+
+
+class Counter(Protocol):
+    """Counts texts. `exact` is True if each text gets the number its model would see.
+
+    Attributes:
+        method: What is done, for people.
+        per_message: Tokens that the chat format adds to each message.
+        per_row: Tokens that it adds to each row.
+    """
+
+    @property
+    def method(self) -> str: ...
+    @property
+    def exact(self) -> bool: ...
+    @property
+    def per_message(self) -> int: ...
+    @property
+    def per_row(self) -> int: ...
+
+    def count(self, texts: Sequence[str]) -> list[int]:
+        """Tokens of each text."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class ByCharacters:
+    """An estimate from characters alone."""
+
+    method: str
+    exact: bool = False
+    per_message: int = CHATML_PER_MESSAGE
+    per_row: int = CHATML_PER_ROW
+
+    def count(self, texts: Sequence[str]) -> list[int]:
+        counts: list[int] = []
+        for text in texts:
+            # The ASCII flag of a str is known without looking at it.
+            plain = len(text) if text.isascii() else len(text.encode("ascii", "ignore"))
+            counts.append(round(plain * PER_ASCII + (len(text) - plain) * PER_OTHER))
+        return counts
+
+
+class ByTiktoken:
+    """OpenAI's o200k_base, exactly."""
+
+    exact = True
+    per_message = OPENAI_PER_MESSAGE
+    per_row = OPENAI_PER_ROW
+
+    def __init__(self) -> None:
+        self._encoding = o200k_base()
+        self.method = (
+            "o200k_base, exact for the texts; plus 3 tokens a message and 3 a row for the chat "
+            "format (OpenAI cookbook); tool declarations count as their JSON text"
+        )
+
+    def count(self, texts: Sequence[str]) -> list[int]:
+        encode = self._encoding.encode_to_numpy
+        # Control tokens in a text count as the text that they are, as training data does.
+        return [len(encode(text, disallowed_special=())) for text in texts]
+
+
+class ByTokenizer:
+    """The tokenizer of a local model, from its ``tokenizer.json``."""
+
+    exact = True
+    per_message = CHATML_PER_MESSAGE
+    per_row = CHATML_PER_ROW
+
+    def __init__(self, file: Path, name: str) -> None:
+        from tokenizers import Tokenizer
+
+        try:
+            self._tokenizer: Any = Tokenizer.from_file(str(file))
+        except Exception as error:  # noqa: BLE001  # the Rust library raises bare Exception
+            raise UniftError(
+                f"The tokenizer cannot be read: {error}.",
+                code="bad_tokenizer",
+                where=str(file),
+                fix="fetch the model again",
+            ) from None
+        self._tokenizer.no_truncation()
+        self._tokenizer.no_padding()
+        self.method = (
+            f"tokenizer of {name}, exact for the texts; plus {self.per_message} tokens a message "
+            "for the chat format (as ChatML); tool declarations count as their JSON text"
+        )
+
+    def count(self, texts: Sequence[str]) -> list[int]:
+        encoded = self._tokenizer.encode_batch_fast(list(texts), add_special_tokens=False)
+        return [len(one) for one in encoded]
+
+
+@cache
+def o200k_base() -> Any:
+    """The `tiktoken.Encoding`, built from the rank file in this package.
+
+    Raises:
+        ImportError: tiktoken is not installed.
+        UniftError: The rank file is not the one that OpenAI published.
+    """
+    import tiktoken
+
+    file = Path(__file__).parent / "ranks" / "o200k_base.tiktoken.gz"
+    data = gzip.decompress(file.read_bytes())
+    if hashlib.sha256(data).hexdigest() != _O200K_SHA256:
+        raise UniftError(
+            "The token ranks of o200k_base are damaged.",
+            code="bad_ranks",
+            where=str(file),
+            fix="reinstall unift",
+        )
+    ranks = {
+        base64.b64decode(token): int(rank)
+        for token, rank in (line.split() for line in data.splitlines())
+    }
+    return tiktoken.Encoding(
+        "o200k_base",
+        pat_str=_O200K_WORDS,
+        mergeable_ranks=ranks,
+        special_tokens={"<|endoftext|>": 199999, "<|endofprompt|>": 200018},
+    )
+
+
+def counter_for(model: str | None, providers: Sequence[str]) -> Counter:
+    """The best counter for a model: exact if its tokenizer is on this machine."""
+    if model == demo.MODEL or (model is None and providers and _all_local(providers)):
+        file = demo.model_path() / "tokenizer.json"
+        if model is not None and file.is_file():
+            return _tokenizer(file, "demo")
+    if model is not None:
+        file = _tokenizer_file(model)
+        if file is not None:
+            return _tokenizer(file, model)
+    openai = model is not None and model.removeprefix("ft:").startswith(_O200K_PREFIXES)
+    if openai or (model is None and any(name in ("openai", "azure") for name in providers)):
+        try:
+            return ByTiktoken()
+        except ImportError:
+            return ByCharacters(
+                f"estimate from characters ({PER_ASCII} tokens per ASCII character, {PER_OTHER} "
+                "per other one): exact counts need pip install 'unift[openai]'",
+                per_message=OPENAI_PER_MESSAGE,
+                per_row=OPENAI_PER_ROW,
+            )
+    whose = f"the tokenizer of {model} is not here" if model else "no model was named"
+    return ByCharacters(
+        f"estimate from characters ({PER_ASCII} tokens per ASCII character, {PER_OTHER} per other "
+        f"one), because {whose}"
+    )
+
+
+def _all_local(providers: Sequence[str]) -> bool:
+    return all(name.startswith("local") for name in providers)
+
+
+def _tokenizer(file: Path, name: str) -> Counter:
+    try:
+        return ByTokenizer(file, name)
+    except ImportError:
+        return ByCharacters(
+            f"estimate from characters ({PER_ASCII} tokens per ASCII character, {PER_OTHER} per "
+            "other one): exact counts need pip install 'unift[local]'"
+        )
+
+
+def _tokenizer_file(model: str) -> Path | None:
+    """``tokenizer.json`` of a folder, or of a hub model that was downloaded before."""
+    folder = Path(model.removeprefix("path:")).expanduser()
+    if (folder / "tokenizer.json").is_file():
+        return folder / "tokenizer.json"
+    name = model.removeprefix("hf:")
+    if name.count("/") != 1 or folder.exists():
+        return None
+    try:
+        from huggingface_hub import try_to_load_from_cache
+        from huggingface_hub.errors import HFValidationError
+    except ImportError:
+        return None
+    try:
+        found = try_to_load_from_cache(name, "tokenizer.json")
+    except HFValidationError:
+        return None
+    return Path(found) if isinstance(found, str) else None

@@ -1,0 +1,65 @@
+"""`validate`: everything that is wrong with training data, at once, before anything is paid."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+
+from unift.data._finding import Report
+
+MAX_FINDINGS = 50_000
+
+FileName = str | os.PathLike[str]
+
+
+def validate(
+    path: FileName,
+    *,
+    provider: str | Sequence[str] | None = None,
+    model: str | None = None,
+    validation: FileName | None = None,
+    test: FileName | None = None,
+    max_length: int | None = None,
+    progress: Callable[[int, int], None] | None = None,
+    max_findings: int = MAX_FINDINGS,
+) -> Report:
+    """Check chat training data and everything that is held out from it.
+
+    One streaming pass over each file; memory does not grow with the file but for 24 bytes a row
+    and the findings.
+
+    Args:
+        path: JSON Lines (``.jsonl``, also ``.gz`` and ``.zst``), or ``demo:train``.
+        provider: Who is to train on it, one or several; sets limits and severities.
+        model: What is to be trained: picks the tokenizer (a folder, a hub model that was
+            downloaded before, an OpenAI model, ``demo``).
+        validation: Held-out rows that are watched while training.
+        test: Held-out rows for the final evaluation.
+        max_length: Tokens that a row may have; more is an error.
+        progress: Called as ``progress(done_bytes, total_bytes)``, over all files.
+        max_findings: How many findings to keep; all are counted.
+
+    Returns:
+        The report. Bad data is no exception here; `Report.raise_if_bad` makes it one.
+
+    Raises:
+        UsageError: A file is missing or is a folder, or a provider does not exist.
+        MissingDependency: A ``.zst`` file, and zstandard is not installed.
+    """
+    # Imported here: `import unift` has no use for the decoder and the threads behind this.
+    from unift.data._job import Job
+    from unift.data._limits import KNOWN, limits_of
+    from unift.data._lines import find_file
+    from unift.data._sink import Sink
+
+    asked = (provider,) if isinstance(provider, str) else tuple(provider or ())
+    named = {"train": path, "validation": validation, "test": test}
+    files = {part: (find_file(name), str(name)) for part, name in named.items() if name is not None}
+    limits = {name: limits_of(name, model) for name in asked}
+    job = Job(
+        Sink({name: one.family for name, one in limits.items()}, max_findings),
+        limits if asked else KNOWN,
+        bool(asked),
+        max_length,
+    )
+    return job.run(files, counter_model=model, asked=asked, progress=progress)

@@ -1,0 +1,223 @@
+"""Rows for training on a machine of one's own, or a rented one."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+from typing import cast
+
+from unift import catalog
+from unift.estimate._hardware import Hardware, hardware
+from unift.estimate._resolve import Base, Workload
+from unift.estimate._row import Row
+from unift.estimate._shape import Shape
+from unift.estimate.memory import Dtype, Memory, Tuning, estimate_memory
+from unift.estimate.money import Cost, electricity_cost, gpu_cost
+from unift.estimate.time import estimate_time
+
+# Evaluations of the validation data in a run of the local provider: each epoch, at least ten.
+_EVALUATIONS = 10
+# Packed sequences: as long as this (or the longest row) on a GPU, shorter on a CPU, where the dense
+# mask of packing costs more than it saves.
+_LENGTH, _CPU_LENGTH = 2048, 512
+_DROPOUT = 0.05
+# A card is called large enough while this share of it stays free: the error of the formula.
+_MARGIN = 0.04
+
+
+@dataclass(frozen=True, slots=True)
+class LocalSettings:
+    """What the user fixed for the local rows; None leaves it to the row."""
+
+    epochs: float
+    gpu: str | None
+    usd_per_hour: float | None
+    watts: float | None
+    usd_per_kwh: float | None
+    rank: int
+    batch_size: int | None
+    max_length: int | None
+
+
+def local_row(provider: str, base: Base, work: Workload, settings: LocalSettings) -> Row:
+    """Memory, time and price of one local way to train.
+
+    The set-up is the local provider's default: one packed sequence per forward pass; on a GPU
+    bfloat16 (full fine-tuning: float32 weights) and checkpointing; on a CPU float32 without.
+
+    Raises:
+        UsageError: An unknown GPU.
+    """
+    if base.shape is None:
+        reason = f"the weights of {base.name} are not to be had, so it cannot be trained locally"
+        return Row(
+            provider=provider,
+            model=base.name,
+            available=False,
+            reason=reason,
+            assumptions=(reason,),
+            weights_yours=False,
+        )
+    shape = base.shape
+    place = hardware(settings.gpu)
+    tuning = cast("Tuning", provider.removeprefix("local-"))
+    setup = _setup(shape, tuning, place, work, settings)
+    memory = _memory(shape, tuning, place, settings, setup)
+    fits = memory.device_gib <= place.usable_gib * (1 - _MARGIN)
+    peak = place.gpu.bf16_tflops if place.gpu else None
+    notes = [
+        *work.notes,
+        f"{settings.epochs:g} epochs, rank {settings.rank}"
+        if tuning != "full"
+        else f"{settings.epochs:g} epochs",
+        f"packed sequences of {setup.length} tokens, {setup.micro_batch} per pass, {setup.dtype}, "
+        f"checkpointing {'on' if setup.checkpointing else 'off'}",
+        f"shape from {base.origin}",
+    ]
+    duration = None
+    if place.kind == "cpu" or peak is not None:
+        duration = estimate_time(
+            shape,
+            tokens=work.tokens * settings.epochs,
+            tuning=tuning,
+            micro_batch=setup.micro_batch,
+            length=setup.filled,
+            checkpointing=setup.checkpointing,
+            packing=setup.packing,
+            dtype=setup.dtype,
+            dropout=0.0 if tuning == "full" else _DROPOUT,
+            peak_tflops=peak,
+            evaluation_tokens=work.validation_tokens,
+            evaluations=_EVALUATIONS if work.validation_tokens else 0,
+        )
+        notes += duration.assumptions
+    else:
+        notes.append(f"no arithmetic figure for {place.name}, so no time")
+    cost = _cost(place, duration.hours if duration else None, settings, notes)
+    sources = list(cost.sources) if cost else []
+    if place.gpu:
+        sources.append({"what": f"data sheet of {place.gpu.id}", **place.gpu.citation()})
+    rent = settings.usd_per_hour
+    if rent is None and place.gpu and not place.present:
+        rent = place.gpu.typical_usd_per_hour
+    if rent is None and settings.watts is not None and settings.usd_per_kwh is not None:
+        rent = settings.watts / 1000 * settings.usd_per_kwh
+    return Row(
+        provider=provider,
+        model=base.name,
+        fits=fits,
+        memory=memory,
+        duration=duration,
+        price_usd=cost.usd if cost else None,
+        price_low_usd=cost.low if cost else None,
+        price_high_usd=cost.high if cost else None,
+        hardware=place.name,
+        usable_gib=place.usable_gib,
+        advice="" if fits else _advice(shape, tuning, place, settings, setup),
+        weights_yours=True,
+        running_usd_per_hour=rent,
+        assumptions=tuple([*notes, *(cost.assumptions if cost else ())]),
+        sources=tuple(sources),
+        settings={
+            "tuning": tuning,
+            "rank": None if tuning == "full" else settings.rank,
+            "epochs": settings.epochs,
+            "batch_size": setup.batch_size,
+            "micro_batch": setup.micro_batch,
+            "length": setup.length,
+            "packing": setup.packing,
+            "checkpointing": setup.checkpointing,
+            "dtype": setup.dtype,
+        },
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class _Setup:
+    """One forward pass: `length` tokens at most, `filled` on average."""
+
+    batch_size: int
+    micro_batch: int
+    length: int
+    filled: int
+    packing: bool
+    checkpointing: bool
+    dtype: Dtype
+
+
+def _setup(
+    shape: Shape, tuning: Tuning, place: Hardware, work: Workload, settings: LocalSettings
+) -> _Setup:
+    cpu = place.kind == "cpu"
+    longest = settings.max_length or work.longest or 0
+    length = max(longest, _CPU_LENGTH if cpu else _LENGTH)
+    if shape.context:
+        length = min(length, max(shape.context, longest))
+    # A step takes exactly `batch_size` rows, so its last sequence is seldom full.
+    batch = settings.batch_size or _batch_size(work.rows)
+    step = batch * work.mean
+    filled = step / max(1, math.ceil(step / length))
+    dtype: Dtype = "fp32" if cpu else "mixed" if tuning == "full" else "bf16"
+    return _Setup(batch, 1, length, max(1, round(filled)), True, not cpu, dtype)
+
+
+def _batch_size(rows: int | None) -> int:
+    """The local provider's default: small data gets small batches, so that steps are enough."""
+    if rows is None:
+        return 8
+    return 4 if rows < 200 else 8 if rows < 1000 else 16
+
+
+def _memory(
+    shape: Shape, tuning: Tuning, place: Hardware, settings: LocalSettings, setup: _Setup
+) -> Memory:
+    return estimate_memory(
+        shape,
+        tuning=tuning,
+        rank=settings.rank,
+        micro_batch=setup.micro_batch,
+        length=setup.length,
+        checkpointing=setup.checkpointing,
+        dtype=setup.dtype,
+        packing=setup.packing,
+        dropout=_DROPOUT,
+        device="cpu" if place.kind == "cpu" else "cuda",
+    )
+
+
+def _cost(
+    place: Hardware, hours: float | None, settings: LocalSettings, notes: list[str]
+) -> Cost | None:
+    """Rent, the user's own price, electricity, or nothing for hardware that is there already."""
+    if hours is None:
+        return None
+    if settings.usd_per_hour is not None:
+        usd = settings.usd_per_hour * hours
+        return Cost(usd, usd, usd, (f"${settings.usd_per_hour:g} per hour, given",), ())
+    if settings.watts is not None and settings.usd_per_kwh is not None:
+        return electricity_cost(hours, watts=settings.watts, usd_per_kwh=settings.usd_per_kwh)
+    if place.present:
+        notes.append(f"{place.name} is this machine's own: counted as free, electricity left out")
+        return Cost(0.0, 0.0, 0.0, (), ())
+    return gpu_cost(place.gpu, hours) if place.gpu else None
+
+
+def _advice(
+    shape: Shape, tuning: Tuning, place: Hardware, settings: LocalSettings, setup: _Setup
+) -> str:
+    """What would fit, tried in the order of what costs least."""
+    room = place.usable_gib * (1 - _MARGIN)
+    options: list[str] = []
+    lighter: dict[Tuning, tuple[Tuning, ...]] = {"full": ("lora", "qlora"), "lora": ("qlora",)}
+    adapters = replace(setup, dtype="bf16") if setup.dtype == "mixed" else setup
+    for way in lighter.get(tuning, ()):
+        memory = _memory(shape, way, place, settings, adapters)
+        if memory.device_gib <= room:
+            options.append(f"use local-{way} ({memory.device_gib:.1f} GiB)")
+            break
+    memory = _memory(shape, tuning, place, settings, setup)
+    for card in sorted(catalog.gpus(), key=lambda card: card.usable_gib):
+        if place.kind == "cuda" and memory.device_gib <= card.usable_gib * (1 - _MARGIN):
+            options.append(f"use gpu={card.id} ({card.usable_gib:.0f} GiB)")
+            break
+    return ", or ".join(options) or "no single GPU of the catalogue is large enough: smaller model"

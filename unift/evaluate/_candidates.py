@@ -1,0 +1,278 @@
+"""Candidates: the model under test and what the user could have had without training it."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import random
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from unift.errors import DataError, UsageError
+from unift.evaluate._rows import Message, Row, read_rows
+from unift.provider import Model
+
+Source = str | Model
+Shape = Callable[[Sequence[Message]], list[Message]]
+
+_SYSTEM = ("system", "developer")
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """Someone who answers, and the form in which the question is put.
+
+    Attributes:
+        name: The word in tables: ``base+few-shot:5``.
+        source: A model reference or a model.
+        shape: Makes the messages to send of the messages of a test row.
+        about: One sentence for the report.
+    """
+
+    name: str
+    source: Source
+    shape: Shape
+    about: str
+
+    @property
+    def reference(self) -> str:
+        return self.source if isinstance(self.source, str) else self.source.reference
+
+
+def build_candidates(
+    model: Source,
+    against: Sequence[Source],
+    *,
+    base: Source | None,
+    train: str | Path | None,
+    test_rows: Sequence[Row],
+    seed: int,
+) -> list[Candidate]:
+    """The model first, then each baseline in the order given, repeated ones once.
+
+    Raises:
+        UsageError: A baseline that cannot be made: no base known, no training data, no such file.
+        DataError: Too few training rows for the few-shot examples.
+    """
+    run_id = run_of(model)
+    own = "fine-tuned" if run_id else "model"
+    built = [Candidate(own, model, _as_it_is, "The model under test, asked without examples.")]
+    for entry in against:
+        if not isinstance(entry, str):
+            candidate = Candidate(entry.reference, entry, _as_it_is, "Another model, as it is.")
+        elif entry == "base":
+            source = base_of(model, base)
+            candidate = Candidate("base", source, _as_it_is, "The base model before training.")
+        elif entry.startswith("base+few-shot:"):
+            count = _count(entry)
+            shots = choose_shots(train or _training_data(run_id), count, test_rows, seed)
+            candidate = Candidate(
+                entry,
+                base_of(model, base),
+                _with_shots(shots),
+                f"The base model with {count} examples from the training data in the prompt.",
+            )
+        elif entry.startswith("prompt:"):
+            file = Path(entry.removeprefix("prompt:")).expanduser()
+            candidate = Candidate(
+                entry,
+                base_of(model, base),
+                _with_system(_read_prompt(file)),
+                f"The base model with the system prompt of {file.name}.",
+            )
+        else:
+            from unift.reference import parse
+
+            parse(entry)  # complains now, not after an hour of answers
+            candidate = Candidate(entry, entry, _as_it_is, "Another model, as it is.")
+        if candidate.name not in [one.name for one in built]:
+            built.append(candidate)
+    return built
+
+
+def run_of(model: Source) -> str | None:
+    """The id of the run that a reference names, or None."""
+    reference = model if isinstance(model, str) else model.reference
+    return reference.removeprefix("run:") if reference.startswith("run:") else None
+
+
+def base_of(model: Source, base: Source | None) -> Source:
+    """What `model` was before it was trained.
+
+    Raises:
+        UsageError: Nobody knows.
+    """
+    if base is not None:
+        return base
+    reference = model if isinstance(model, str) else model.reference
+    run_id = run_of(model)
+    if run_id:
+        return _base_of_run(run_id)
+    folder = Path(reference.removeprefix("path:")).expanduser()
+    config = folder / "adapter_config.json"
+    if config.is_file():
+        try:
+            named = json.loads(config.read_text("utf-8")).get("base_model_name_or_path")
+        except (ValueError, OSError, AttributeError):
+            named = None
+        if isinstance(named, str) and named:
+            return str(folder / named) if (folder / named).is_dir() else named
+    raise UsageError(
+        f"The base of '{reference}' is not known.",
+        code="unknown_base",
+        where="against",
+        fix="name it: base='OWNER/NAME' (--base on the command line), or leave 'base' out",
+    )
+
+
+def _base_of_run(run_id: str) -> str:
+    from unift.provider import get_provider
+    from unift.runs import run as get_run
+
+    run = get_run(run_id)
+    base = run.artifact.base if run.artifact else run.plan.spec.model
+    # A vendor's model id may look like a hub id; only that vendor answers to it.
+    remote = get_provider(run.provider).capabilities().place == "remote"
+    return f"{run.provider}:{base}" if remote else base
+
+
+def _training_data(run_id: str | None) -> str:
+    if run_id is None:
+        raise UsageError(
+            "Few-shot examples are taken from training data, and none was given.",
+            code="no_training_data",
+            where="train",
+            fix="give train='train.jsonl' (--train on the command line)",
+        )
+    from unift.runs import run as get_run
+
+    return get_run(run_id).plan.spec.data
+
+
+def _count(entry: str) -> int:
+    text = entry.rpartition(":")[2]
+    if not text.isascii() or not text.isdigit() or int(text) < 1:
+        raise UsageError(
+            f"'{text}' is no number of examples.",
+            code="bad_baseline",
+            where=f"against {entry}",
+            fix="write base+few-shot:5",
+        )
+    return int(text)
+
+
+def choose_shots(train: str | Path, count: int, test_rows: Sequence[Row], seed: int) -> list[Row]:
+    """`count` different training rows, drawn with a fixed seed.
+
+    A training row whose prompt occurs in the test data is never drawn: it would hand the answer to
+    the baseline. Only rows of plain user and assistant turns qualify.
+
+    Raises:
+        DataError: Fewer than `count` rows qualify.
+    """
+    rows, _ = read_rows(train)
+    asked = {row.key for row in test_rows}
+    usable = {row.key: row for row in rows if row.key not in asked and _plain_turns(row)}
+    if len(usable) < count:
+        raise DataError(
+            f"{count} examples were asked for, but only {len(usable)} different training rows do "
+            "not occur in the test data.",
+            code="too_few_examples",
+            where=str(train),
+            fix=f"ask for base+few-shot:{len(usable)}" if usable else "give other training data",
+        )
+    return random.Random(seed).sample(list(usable.values()), count)
+
+
+def _plain_turns(row: Row) -> bool:
+    allowed = {"user", "assistant", *_SYSTEM}
+    return all(
+        message.get("role") in allowed and not message.get("tool_calls") for message in row.prompt
+    )
+
+
+def _read_prompt(file: Path) -> str:
+    try:
+        text = file.read_text("utf-8").strip()
+    except UnicodeDecodeError as error:
+        reason = f"it is not UTF-8 ({error.reason} at byte {error.start})"
+    except OSError as error:
+        reason = str(error.strerror)
+    else:
+        if text:
+            return text
+        reason = "it is empty"
+    raise UsageError(
+        f"The prompt cannot be read: {reason}.",
+        code="bad_prompt_file",
+        where=str(file),
+        fix="give a text file that holds the system prompt",
+    )
+
+
+def _as_it_is(prompt: Sequence[Message]) -> list[Message]:
+    return list(prompt)
+
+
+def _with_shots(shots: Sequence[Row]) -> Shape:
+    turns: list[Message] = []
+    for row in shots:
+        turns += [message for message in row.prompt if message.get("role") not in _SYSTEM]
+        turns.append({"role": "assistant", "content": row.target})
+
+    def shape(prompt: Sequence[Message]) -> list[Message]:
+        head = [message for message in prompt if message.get("role") in _SYSTEM]
+        rest = [message for message in prompt if message.get("role") not in _SYSTEM]
+        return [*head, *turns, *rest]
+
+    return shape
+
+
+def _with_system(text: str) -> Shape:
+    def shape(prompt: Sequence[Message]) -> list[Message]:
+        rest = [message for message in prompt if message.get("role") not in _SYSTEM]
+        return [{"role": "system", "content": text}, *rest]
+
+    return shape
+
+
+def identity_of(source: Source) -> str:
+    """What an answer of this source depends on, beyond its name: the digests of its weights.
+
+    A folder is identified by the names, sizes and times of its files, so that training into it
+    again is noticed. A model behind a name (a vendor's id, a hub id, a server) is taken at its
+    word.
+    """
+    if not isinstance(source, str):
+        cls = type(source)
+        return f"{cls.__module__}.{cls.__qualname__}:{source.reference}"
+    from unift.reference import parse
+
+    found = parse(source)
+    parts: list[Any] = [str(found)]
+    if found.scheme == "run":
+        from unift.runs import run as get_run
+
+        artifact = get_run(found.rest).artifact
+        if artifact is not None:
+            parts += [artifact.reference, sorted(artifact.sha256.items())]
+    elif found.scheme == "demo":
+        from unift.demo import model_path
+
+        parts.append(_folder(model_path()))
+    elif found.scheme == "path":
+        parts.append(_folder(Path(found.rest).expanduser()))
+    return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
+
+
+def _folder(folder: Path) -> list[tuple[str, int, int]]:
+    files = sorted(file for file in folder.glob("*") if file.is_file())
+    return [(file.name, file.stat().st_size, file.stat().st_mtime_ns) for file in files]
+
+
+def in_training(rows: Sequence[Row], train: str | Path) -> int:
+    """How many test prompts occur in the training data."""
+    learnt = {row.key for row in read_rows(train)[0]}
+    return sum(1 for row in rows if row.key in learnt)

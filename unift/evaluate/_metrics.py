@@ -1,0 +1,218 @@
+"""Metrics: a number per row, so that everything after it can be paired.
+
+How to add one: write a function ``score(answer, target) -> float`` (higher is better), wrap it in
+a `Metric`, and pass it to `register`. Statistics, verdict, table and report follow by themselves.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+import string
+import unicodedata
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from unift._text import did_you_mean
+from unift.errors import UsageError
+from unift.evaluate._json_fields import json_fields, json_valid, parse_json
+
+# Any: a function of the user may return anything; `Metric.rate` checks.
+Score = Callable[[str, str], Any]
+
+
+@dataclass(frozen=True)
+class Metric:
+    """One way to judge an answer.
+
+    Attributes:
+        name: The word used in calls, tables and JSON.
+        score: ``(answer, target) -> number``; higher is better, 0 to 1 for the built-in ones.
+        title: What a reader sees.
+        about: One sentence: what is compared and how both sides are normalised.
+        right: The score from which an answer counts as right; None where right and wrong mean
+            nothing.
+    """
+
+    name: str
+    score: Score
+    title: str
+    about: str
+    right: float | None = 1.0
+
+    def rate(self, answer: str, target: str) -> float:
+        """The score of one answer.
+
+        Raises:
+            UsageError: A function of the user returned something that is no finite number.
+        """
+        value = self.score(answer, target)
+        if not isinstance(value, (int, float)) or not math.isfinite(value):
+            raise UsageError(
+                f"The metric '{self.name}' returned {value!r}, which is no finite number.",
+                code="bad_metric",
+                where=f"metric {self.name}",
+                fix="return a float or a bool for every (answer, target)",
+            )
+        return float(value)
+
+
+_registry: dict[str, Metric] = {}
+
+
+def register(metric: Metric) -> Metric:
+    """Make a metric known by its name; a later one of the same name replaces the earlier."""
+    _registry[metric.name] = metric
+    return metric
+
+
+def metrics() -> dict[str, Metric]:
+    """Every known metric by name."""
+    return dict(_registry)
+
+
+def get_metric(metric: str | Metric | Score) -> Metric:
+    """A metric by name, as it is, or made of a plain function ``(answer, target) -> float``.
+
+    Raises:
+        UsageError: Nobody registered that name.
+    """
+    if isinstance(metric, Metric):
+        return metric
+    if callable(metric):
+        name = str(getattr(metric, "__name__", "") or type(metric).__name__)
+        title = "custom metric" if name == "<lambda>" else name.replace("_", " ")
+        return Metric(name.strip("<>"), metric, title, "A function of the user.", right=None)
+    if metric not in _registry:
+        raise UsageError(
+            f"There is no metric '{metric}'.",
+            code="unknown_metric",
+            where="metric",
+            fix=did_you_mean(metric, [*_registry, "auto"]),
+        )
+    return _registry[metric]
+
+
+def normalise(text: str) -> str:
+    """Unicode NFC, surrounding space removed, runs of white space made one space."""
+    return " ".join(unicodedata.normalize("NFC", text).split())
+
+
+def exact_match(answer: str, target: str) -> float:
+    """1 if the answer is the target after `normalise`; JSON is compared as data, not as text."""
+    if normalise(answer) == normalise(target):
+        return 1.0
+    wanted = parse_json(target)
+    if not isinstance(wanted, (dict, list)):
+        return 0.0
+    return float(json_fields(answer, target) == 1.0)
+
+
+def label_of(text: str) -> str:
+    """A label as it is compared: NFKC, lower case, no surrounding space, quotes or punctuation."""
+    folded = unicodedata.normalize("NFKC", text).casefold()
+    return " ".join(folded.split()).strip(string.punctuation + string.whitespace)
+
+
+def accuracy(answer: str, target: str) -> float:
+    """1 if both are the same label after `label_of`."""
+    return float(label_of(answer) == label_of(target))
+
+
+_ARTICLES = re.compile(r"\b(a|an|the)\b")
+_PUNCTUATION = str.maketrans("", "", string.punctuation)
+
+
+def _squad_tokens(text: str) -> list[str]:
+    plain = unicodedata.normalize("NFKC", text).lower().translate(_PUNCTUATION)
+    return _ARTICLES.sub(" ", plain).split()
+
+
+def token_f1(answer: str, target: str) -> float:
+    """Overlap of words: the harmonic mean of precision and recall over tokens.
+
+    Tokens are lower-cased words without punctuation and the articles a, an, the (Rajpurkar et al.
+    2016, SQuAD, https://arxiv.org/abs/1606.05250, section 6.1). Two empty texts agree.
+    """
+    given, wanted = _squad_tokens(answer), _squad_tokens(target)
+    if not given or not wanted:
+        return float(given == wanted)
+    common = sum((Counter(given) & Counter(wanted)).values())
+    return 2 * common / (len(given) + len(wanted))
+
+
+def macro_f1(answers: Sequence[str], targets: Sequence[str]) -> float:
+    """Mean over the labels of the targets of each label's F1, so that rare labels count as much.
+
+    Labels are compared after `label_of`; an answer that is no label at all is wrong for its own
+    label. F1 = 2TP / (2TP + FP + FN) (van Rijsbergen 1979); a number of the whole set, not a row.
+    """
+    return _mean([row["f1"] for row in label_table(answers, targets)])
+
+
+def label_table(answers: Sequence[str], targets: Sequence[str]) -> list[dict[str, float | str]]:
+    """Per label of the targets: how often it was wanted, precision, recall and F1."""
+    given, wanted = [label_of(text) for text in answers], [label_of(text) for text in targets]
+    rows: list[dict[str, float | str]] = []
+    for label in sorted(set(wanted)):
+        hit = sum(1 for g, w in zip(given, wanted, strict=True) if g == w == label)
+        said, needed = given.count(label), wanted.count(label)
+        rows.append(
+            {
+                "label": label,
+                "n": needed,
+                "precision": hit / said if said else 0.0,
+                "recall": hit / needed,
+                "f1": 2 * hit / (said + needed),
+            }
+        )
+    return rows
+
+
+def _mean(values: Sequence[float | str]) -> float:
+    numbers = [float(value) for value in values]
+    return sum(numbers) / len(numbers) if numbers else 0.0
+
+
+EXACT_MATCH = register(
+    Metric(
+        "exact_match",
+        exact_match,
+        "Exact match",
+        "Same text after Unicode NFC and collapsing white space; JSON is compared as data.",
+    )
+)
+ACCURACY = register(
+    Metric(
+        "accuracy",
+        accuracy,
+        "Accuracy",
+        "Same label, ignoring case and surrounding quotes and punctuation.",
+    )
+)
+TOKEN_F1 = register(
+    Metric(
+        "token_f1",
+        token_f1,
+        "Token F1",
+        "Overlap of lower-cased words without punctuation and articles, as in SQuAD.",
+    )
+)
+JSON_FIELDS = register(
+    Metric(
+        "json_fields",
+        json_fields,
+        "Field accuracy",
+        "Share of JSON fields that are right; missing and invented fields count as wrong.",
+    )
+)
+JSON_VALID = register(
+    Metric(
+        "json_valid",
+        json_valid,
+        "Valid JSON",
+        "The answer is one JSON object, with or without a Markdown code fence around it.",
+    )
+)

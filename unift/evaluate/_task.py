@@ -1,0 +1,97 @@
+"""What kind of task the targets show, and which metrics fit it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from statistics import median
+from typing import Any
+
+from unift.evaluate._json_fields import parse_json
+from unift.evaluate._metrics import (
+    ACCURACY,
+    EXACT_MATCH,
+    JSON_FIELDS,
+    JSON_VALID,
+    TOKEN_F1,
+    Metric,
+    get_metric,
+    label_of,
+)
+
+# A target counts as a label when it is short, and the set as labels when each is seen several
+# times on average. Chosen so that yes/no, sentiment and routing tasks qualify and names do not.
+_LABEL_WORDS = 4
+_LABEL_ROWS_EACH = 3
+_LABEL_MOST = 100
+# Up to this many words an answer can be expected to be repeated to the letter.
+_SHORT_WORDS = 5
+
+
+@dataclass(frozen=True)
+class Task:
+    """The kind of task and how it is measured.
+
+    Attributes:
+        kind: ``json``, ``labels`` or ``text``.
+        metrics: The first one decides the verdict.
+        why: One sentence for the report: what was seen and what follows.
+    """
+
+    kind: str
+    metrics: tuple[Metric, ...]
+    why: str
+
+
+def find_task(
+    targets: Sequence[str],
+    metric: str | Metric | Callable[[str, str], Any] | Sequence[Any] | None = None,
+) -> Task:
+    """The kind of task and its metrics.
+
+    Args:
+        targets: The wanted answers.
+        metric: None or ``"auto"`` to go by the targets; else a name, a `Metric`, a function
+            ``(answer, target) -> float``, or a list of these, the deciding one first.
+
+    Raises:
+        UsageError: An unknown metric.
+    """
+    found = _by_targets(targets)
+    if metric is None or metric == "auto":
+        return found
+    wanted = [metric] if isinstance(metric, str | Metric) or callable(metric) else list(metric)
+    chosen = tuple(dict.fromkeys(get_metric(one) for one in wanted))
+    if not chosen:
+        return found
+    return Task(found.kind, chosen, f"{chosen[0].title} decides, as asked.")
+
+
+def _by_targets(targets: Sequence[str]) -> Task:
+    n = len(targets)
+    if all(isinstance(parse_json(text), dict) for text in targets):
+        return Task(
+            "json",
+            (JSON_FIELDS, EXACT_MATCH, JSON_VALID),
+            "Every expected answer is a JSON object, so fields are compared one by one.",
+        )
+    labels = {label_of(text) for text in targets}
+    short = all(len(text.split()) <= _LABEL_WORDS for text in targets)
+    if short and 2 <= len(labels) <= _LABEL_MOST and n >= _LABEL_ROWS_EACH * len(labels):
+        return Task(
+            "labels",
+            (ACCURACY,),
+            f"The expected answers are {len(labels)} short labels, so this is a classification.",
+        )
+    words = median(len(text.split()) for text in targets)
+    if words <= _SHORT_WORDS:
+        return Task(
+            "text",
+            (EXACT_MATCH, TOKEN_F1),
+            "The expected answers are short texts, so they are compared to the letter.",
+        )
+    return Task(
+        "text",
+        (TOKEN_F1, EXACT_MATCH),
+        "The expected answers are longer texts, so the overlap of words is compared.",
+    )

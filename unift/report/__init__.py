@@ -1,0 +1,10 @@
+"""Reports: one self-contained HTML page that answers "was it worth it?".
+
+Renders plain documents (the ``--json`` shapes) and the events of a run. It computes no result of
+its own, so whoever has results can call it.
+"""
+
+from unift.report._curves import Curves, read_curves
+from unift.report._page import write_report
+
+__all__ = ["Curves", "read_curves", "write_report"]

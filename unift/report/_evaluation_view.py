@@ -1,0 +1,170 @@
+"""What the page shows of an evaluation."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from unift.report._interval_chart import interval_chart
+
+Doc = Mapping[str, Any]
+
+_BADGES = {
+    "better": ("Worth it", "good"),
+    "no_better": ("No better", "bad"),
+    "worse": ("Not worth it", "bad"),
+    "inconclusive": ("Cannot tell", "open"),
+    "not_compared": ("Not compared", "open"),
+}
+_CHANGES = {
+    "lost": ("Got worse", "bad"),
+    "gained": ("Got better", "good"),
+    "still wrong": ("Unchanged, wrong", "open"),
+    "same": ("Unchanged, right", "open"),
+}
+# Numbers of the whole set that are no metric of their own.
+_SET_METRICS = {"macro_f1": "Macro F1"}
+
+
+def evaluation_view(doc: Doc) -> dict[str, Any]:
+    """Everything that the sections on the comparison and the samples need."""
+    deciding = doc["metric"]
+    word, tone = _BADGES.get(doc["verdict_code"], (str(doc["verdict_code"]), "open"))
+    shares = _shares(doc)
+    columns = [
+        {**metric, "share": shares[metric["name"]], "deciding": metric["name"] == deciding}
+        for metric in [*doc["metrics"], *_set_metrics(doc)]
+    ]
+    against = {one["b"]: one for one in doc["comparisons"] if one["metric"] == deciding}
+    compared = list(against.values())
+    title = str(next(one["title"] for one in columns if one["deciding"]))
+    level = f"{doc['confidence'] * 100:g}%"
+    return {
+        "badge": {"word": word, "tone": tone},
+        "verdict": _sentence(doc["verdict"], word),
+        "columns": columns,
+        "rows": [_row(one, against, shares) for one in doc["candidates"]],
+        "timed": any(one.get("seconds_per_answer") is not None for one in doc["candidates"]),
+        "title": title,
+        "level": level,
+        "share": shares[deciding],
+        "figures": _figures(doc, against, shares[deciding], title, level),
+        "charts": [
+            interval_chart(compared, title=f"Differences in {title}", width=w, id=f"intervals-{w}")
+            for w in (880, 380)
+        ],
+        "tests": sorted({one["test"] for one in compared}),
+        "others": _others(doc, deciding, columns),
+        "fields": doc.get("fields") or [],
+        "labels": _labels(doc),
+        "names": [one["name"] for one in doc["candidates"]],
+        "samples": [_sample(one, shares[deciding]) for one in doc.get("samples", [])],
+        "warnings": doc.get("warnings", []),
+        "task": doc["task"],
+        "sampling": doc.get("sampling", {}),
+        "n": doc["n"],
+    }
+
+
+def _sentence(verdict: str, word: str) -> dict[str, str]:
+    """The verdict in two parts: what was found, and the figures behind it in brackets.
+
+    The badge above says the first word already.
+    """
+    text = verdict.removeprefix(f"{word}: ")
+    found, bracket, figures = text.partition(" (")
+    figures, end, rest = figures.partition(")")
+    if not bracket or not end:
+        return {"found": text[:1].upper() + text[1:], "figures": ""}
+    return {
+        "found": found[:1].upper()
+        + found[1:]
+        + (rest if rest.startswith((";", ".")) else "." + rest),
+        "figures": figures[:1].upper() + figures[1:],
+    }
+
+
+def _shares(doc: Doc) -> dict[str, bool]:
+    """Metric -> True if its scores are shares of one, to be shown as percentages."""
+    scales: dict[str, bool] = {}
+    names = [one["name"] for one in [*doc["metrics"], *_set_metrics(doc)]]
+    for name in names:
+        widths = [one.get("scale", 1) for one in doc["comparisons"] if one["metric"] == name]
+        means = [one["metrics"].get(name, 0) for one in doc["candidates"]]
+        scales[name] = all(w == 1 for w in widths) and all(0 <= mean <= 1 for mean in means)
+    return scales
+
+
+def _set_metrics(doc: Doc) -> list[dict[str, str]]:
+    known = doc["candidates"][0]["metrics"]
+    return [
+        {"name": name, "title": title, "about": "Every label counts as much as any other."}
+        for name, title in _SET_METRICS.items()
+        if name in known
+    ]
+
+
+def _row(one: Doc, against: Mapping[str, Doc], shares: Mapping[str, bool]) -> dict[str, Any]:
+    return {
+        "name": one["name"],
+        "model": one["model"],
+        "about": one.get("about", ""),
+        "metrics": {name: one["metrics"].get(name) for name in shares},
+        "comparison": against.get(one["name"]),
+        "seconds": one.get("seconds_per_answer"),
+        "n": one["n"],
+    }
+
+
+def _figures(
+    doc: Doc, against: Mapping[str, Doc], share: bool, title: str, level: str
+) -> list[dict[str, Any]]:
+    """The three or four numbers at the top."""
+    from unift.report._format import change, score
+
+    own = doc["candidates"][0]
+    rival = against.get(doc.get("verdict_against") or "")
+    found = [
+        {"label": f"{title}, {own['name']}", "value": score(own["metrics"][doc["metric"]], share)}
+    ]
+    if rival:
+        theirs = next(one for one in doc["candidates"] if one["name"] == rival["b"])
+        found += [
+            {
+                "label": f"{title}, {rival['b']}",
+                "value": score(theirs["metrics"][doc["metric"]], share),
+            },
+            {
+                "label": "Difference" + (" in points" if share else ""),
+                "value": change(rival["difference"], share),
+                "note": f"{level}: {change(rival['low'], share)} to {change(rival['high'], share)}",
+            },
+        ]
+    return [*found, {"label": "Test rows", "value": str(doc["n"])}]
+
+
+def _others(doc: Doc, deciding: str, columns: Sequence[Doc]) -> list[dict[str, Any]]:
+    titles = {one["name"]: one for one in columns}
+    return [
+        {**one, "title": titles[one["metric"]]["title"], "share": titles[one["metric"]]["share"]}
+        for one in doc["comparisons"]
+        if one["metric"] != deciding
+    ]
+
+
+def _labels(doc: Doc) -> list[dict[str, Any]]:
+    """Per label, the F1 of every candidate beside each other."""
+    tables: Mapping[str, Sequence[Doc]] = doc.get("labels") or {}
+    rows: dict[str, dict[str, Any]] = {}
+    for name, table in tables.items():
+        for line in table:
+            row = rows.setdefault(line["label"], {"label": line["label"], "n": line["n"], "f1": {}})
+            row["f1"][name] = line["f1"]
+    return list(rows.values())
+
+
+def _sample(one: Doc, share: bool) -> dict[str, Any]:
+    word, tone = _CHANGES.get(one["change"], (str(one["change"]), "open"))
+    answers = [{**answer, "share": share} for answer in one["answers"]]
+    # The reader compares from left to right: what there was, then what training made of it.
+    return {**one, "word": word, "tone": tone, "answers": [*answers[1:], answers[0]]}
