@@ -50,13 +50,15 @@ class Capabilities(Frozen):
     tunes: Literal["full", "lora", "qlora", "hidden"] = "hidden"
     place: Literal["local", "remote"]
     formats: tuple[str, ...] = ("openai-chat",)
-    models: tuple[str, ...] | None = Field(None, description="None: any that loads")
+    models: tuple[str, ...] | None = Field(default=None, description="None: any that loads")
     weights_downloadable: bool
     resumable: bool = False
     min_rows: int = 1
     max_tokens_per_row: int | None = None
-    ends_on: str | None = Field(None, description="last day for new jobs, YYYY-MM-DD")
-    poll_seconds: float = Field(5.0, gt=0, description="shortest polite time between two looks")
+    ends_on: str | None = Field(default=None, description="last day for new jobs, YYYY-MM-DD")
+    poll_seconds: float = Field(
+        default=5.0, gt=0, description="shortest polite time between two looks"
+    )
     notes: tuple[str, ...] = ()
 
 
@@ -162,9 +164,9 @@ class Artifact(Frozen):
 class Sampling(Frozen):
     """How answers are drawn. Temperature 0 is greedy and, where the model allows, repeatable."""
 
-    temperature: float = Field(0.0, ge=0)
-    top_p: float = Field(1.0, gt=0, le=1)
-    max_tokens: int = Field(256, gt=0)
+    temperature: float = Field(default=0.0, ge=0)
+    top_p: float = Field(default=1.0, gt=0, le=1)
+    max_tokens: int = Field(default=256, gt=0)
     seed: int | None = None
 
 

@@ -35,39 +35,45 @@ class Method(StrEnum):
 class Hyperparameters(Frozen):
     """Settings of the optimisation, all optional."""
 
-    epochs: float | None = Field(None, gt=0, le=1000, description="passes over the data")
-    max_steps: int | None = Field(None, gt=0, description="stop after so many optimiser steps")
+    epochs: float | None = Field(default=None, gt=0, le=1000, description="passes over the data")
+    max_steps: int | None = Field(
+        default=None, gt=0, description="stop after so many optimiser steps"
+    )
     batch_size: int | None = Field(
         None, gt=0, le=65536, description="effective batch: rows per optimiser step, all devices"
     )
-    learning_rate: float | None = Field(None, gt=0, le=10, description="peak, absolute")
+    learning_rate: float | None = Field(default=None, gt=0, le=10, description="peak, absolute")
     learning_rate_multiplier: float | None = Field(
         None, gt=0, le=100, description="for vendors that hide the absolute rate"
     )
-    weight_decay: float | None = Field(None, ge=0, le=1)
-    warmup_ratio: float | None = Field(None, ge=0, lt=1, description="share of all steps")
+    weight_decay: float | None = Field(default=None, ge=0, le=1)
+    warmup_ratio: float | None = Field(default=None, ge=0, lt=1, description="share of all steps")
     max_length: int | None = Field(
         None, gt=0, description="tokens per row; longer rows are an error"
     )
-    packing: bool | None = Field(None, description="several short rows in one sequence")
-    seed: int | None = Field(None, ge=0, le=2**31 - 1)
+    packing: bool | None = Field(default=None, description="several short rows in one sequence")
+    seed: int | None = Field(default=None, ge=0, le=2**31 - 1)
 
 
 class Lora(Frozen):
     """Shape of a low-rank adapter (Hu et al. 2021, https://arxiv.org/abs/2106.09685)."""
 
-    rank: int | None = Field(None, gt=0, le=4096)
-    alpha: float | None = Field(None, gt=0, description="scale; the update is alpha/rank * B @ A")
-    dropout: float | None = Field(None, ge=0, lt=1)
-    targets: tuple[str, ...] | None = Field(None, description="module names, e.g. q_proj")
+    rank: int | None = Field(default=None, gt=0, le=4096)
+    alpha: float | None = Field(
+        default=None, gt=0, description="scale; the update is alpha/rank * B @ A"
+    )
+    dropout: float | None = Field(default=None, ge=0, lt=1)
+    targets: tuple[str, ...] | None = Field(default=None, description="module names, e.g. q_proj")
 
 
 class Budget(Frozen):
     """Hard limits, checked before anything is started."""
 
-    usd: float | None = Field(None, ge=0)
-    hours: float | None = Field(None, gt=0)
-    memory_gib: float | None = Field(None, gt=0, description="device memory the run may use")
+    usd: float | None = Field(default=None, ge=0)
+    hours: float | None = Field(default=None, gt=0)
+    memory_gib: float | None = Field(
+        default=None, gt=0, description="device memory the run may use"
+    )
 
 
 class TrainSpec(Frozen):
@@ -85,7 +91,9 @@ class TrainSpec(Frozen):
     hyperparameters: Hyperparameters = Hyperparameters()
     lora: Lora = Lora()
     budget: Budget = Budget()
-    name: str | None = Field(None, max_length=64, description="label of the run and its model")
+    name: str | None = Field(
+        default=None, max_length=64, description="label of the run and its model"
+    )
     options: Mapping[str, Mapping[str, Any]] = Field(default_factory=dict)
 
 

@@ -12,12 +12,14 @@ class LocalOptions(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    device: Literal["auto", "cpu", "cuda"] = Field("auto", description="where to train")
-    dtype: Literal["auto", "bf16", "fp32"] = Field("auto", description="precision of the maths")
+    device: Literal["auto", "cpu", "cuda"] = Field(default="auto", description="where to train")
+    dtype: Literal["auto", "bf16", "fp32"] = Field(
+        default="auto", description="precision of the maths"
+    )
     micro_batch: int | None = Field(
         None, gt=0, description="sequences (rows, or packs of rows) per forward pass"
     )
-    pack_length: int | None = Field(None, gt=0, description="tokens per packed sequence")
+    pack_length: int | None = Field(default=None, gt=0, description="tokens per packed sequence")
     gradient_checkpointing: bool | None = Field(
         None, description="recompute activations in the backward pass: less memory, more time"
     )
@@ -30,7 +32,7 @@ class LocalOptions(BaseModel):
     save_total_limit: int | None = Field(
         None, ge=1, description="checkpoints kept besides the best one"
     )
-    threads: int | None = Field(None, gt=0, description="CPU threads")
+    threads: int | None = Field(default=None, gt=0, description="CPU threads")
     trust_remote_code: bool = Field(
         False, description="run Python code that comes with the model; only for models you trust"
     )

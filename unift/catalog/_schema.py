@@ -58,11 +58,11 @@ class Fact(Frozen):
 class TokenPrice(Frozen):
     """Dollars per million tokens; None where the vendor gives no price."""
 
-    input: float | None = Field(None, ge=0)
-    cached_input: float | None = Field(None, ge=0)
-    output: float | None = Field(None, ge=0)
-    batch_input: float | None = Field(None, ge=0)
-    batch_output: float | None = Field(None, ge=0)
+    input: float | None = Field(default=None, ge=0)
+    cached_input: float | None = Field(default=None, ge=0)
+    output: float | None = Field(default=None, ge=0)
+    batch_input: float | None = Field(default=None, ge=0)
+    batch_output: float | None = Field(default=None, ge=0)
 
 
 class VendorModel(Fact):
@@ -70,22 +70,26 @@ class VendorModel(Fact):
 
     id: str
     provider: str
-    hub_id: str | None = Field(None, description="the same weights on the Hugging Face hub")
+    hub_id: str | None = Field(default=None, description="the same weights on the Hugging Face hub")
     family: str | None = None
-    params_b: float | None = Field(None, gt=0, description="billions of parameters, all experts")
+    params_b: float | None = Field(
+        default=None, gt=0, description="billions of parameters, all experts"
+    )
     open_weights: bool = False
     weights_downloadable: bool = False
     methods: tuple[str, ...] = ()
     tunes: tuple[Literal["full", "lora"], ...] = Field((), description="empty: the vendor hides it")
     trainable: Literal["yes", "existing customers", "no"] = "no"
     new_jobs_until: date | None = None
-    train_usd_per_1m_tokens: float | None = Field(None, ge=0)
-    train_usd_per_hour: float | None = Field(None, ge=0)
+    train_usd_per_1m_tokens: float | None = Field(default=None, ge=0)
+    train_usd_per_hour: float | None = Field(default=None, ge=0)
     base_price: TokenPrice | None = None
     tuned_price: TokenPrice | None = None
-    max_tokens_per_example: int | None = Field(None, gt=0)
-    tuned_context_tokens: int | None = Field(None, gt=0)
-    shutdown_date: date | None = Field(None, description="the model and its fine-tunes stop")
+    max_tokens_per_example: int | None = Field(default=None, gt=0)
+    tuned_context_tokens: int | None = Field(default=None, gt=0)
+    shutdown_date: date | None = Field(
+        default=None, description="the model and its fine-tunes stop"
+    )
     replacement: str | None = None
 
 
@@ -106,8 +110,10 @@ class Billing(Frozen):
     rule: str
     validation: Literal["free", "per evaluation"] = "free"
     unpacked_rows_billed_at_max_length: bool = False
-    minimum_usd: float = Field(0.0, ge=0, description="least charge of a job")
-    hosting_unpriced: bool = Field(False, description="an hourly fee exists, its rate is unknown")
+    minimum_usd: float = Field(default=0.0, ge=0, description="least charge of a job")
+    hosting_unpriced: bool = Field(
+        default=False, description="an hourly fee exists, its rate is unknown"
+    )
     fact: Fact
 
 
@@ -159,7 +165,7 @@ class Offer(Fact):
 
     vendor: str
     usd_per_hour: float = Field(gt=0)
-    min_gpus: int = Field(1, ge=1)
+    min_gpus: int = Field(default=1, ge=1)
     hyperscaler: bool = False
 
 
@@ -172,7 +178,7 @@ class Gpu(Fact):
     memory_mib: int = Field(gt=0, description="total that the driver tool prints")
     memory_source: tuple[str, ...] = Field(min_length=1)
     bf16_tflops: float = Field(gt=0)
-    bandwidth_gb_s: float | None = Field(None, gt=0)
+    bandwidth_gb_s: float | None = Field(default=None, gt=0)
     offers: tuple[Offer, ...] = ()
 
     @property

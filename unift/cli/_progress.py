@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from types import TracebackType
 from typing import Any
@@ -25,7 +25,7 @@ from unift.runs import Run
 
 
 @contextmanager
-def counting(words: str, unit: str = "rows") -> Iterator[Callable[[int, int], None]]:
+def counting(words: str, unit: str = "rows") -> Generator[Callable[[int, int], None]]:
     """A bar fed with ``(done, total)``; silent where stderr is no terminal."""
     amount = DownloadColumn() if unit == "bytes" else MofNCompleteColumn()
     columns = (SpinnerColumn(), TextColumn(words), BarColumn(), amount, TimeRemainingColumn())

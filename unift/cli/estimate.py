@@ -64,7 +64,7 @@ def show(found: Estimate) -> None:
     for column in table.columns[3:]:
         column.justify = "right"
     for row in document["rows"]:
-        memory = row["memory"] or {}
+        memory: dict[str, float | None] = row["memory"] or {}
         table.add_row(
             row["provider"],
             row["model"],

@@ -18,7 +18,7 @@ from typing import IO, Any
 
 from unift._text import nearest
 from unift.demo import is_demo, resolve
-from unift.errors import MissingDependency, UsageError
+from unift.errors import UsageError
 
 CHUNK = 1 << 20
 MAX_LINE = 64 << 20
@@ -214,14 +214,8 @@ def _open(path: Path, raw: BufferedReader) -> tuple[IO[bytes], tuple[type[Except
 
 
 def _open_zstd(raw: BufferedReader) -> tuple[IO[bytes], tuple[type[Exception], ...]]:
-    try:
-        import zstandard
-    except ImportError:
-        raise MissingDependency(
-            "Reading .zst files needs the package zstandard.",
-            where=raw.name,
-            fix="pip install zstandard, or unpack the file: zstd -d",
-        ) from None
+    import zstandard
+
     reader: Any = zstandard.ZstdDecompressor(max_window_size=ZSTD_WINDOW).stream_reader(
         raw, read_across_frames=True
     )

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import fcntl
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 
 from unift._home import home
 
 
 @contextmanager
-def submitting(run_id: str, wait: bool = True) -> Iterator[bool]:
+def submitting(run_id: str, wait: bool = True) -> Generator[bool]:
     """Hold the submission lock of a run; yields False when it is taken and `wait` is False."""
     folder = home() / "locks"
     folder.mkdir(exist_ok=True)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import secrets
 import sqlite3
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
@@ -93,7 +93,7 @@ class Store:
                 db.execute(f"PRAGMA user_version={_VERSION}")
 
     @contextmanager
-    def _open(self, write: bool = False) -> Iterator[sqlite3.Connection]:
+    def _open(self, write: bool = False) -> Generator[sqlite3.Connection]:
         """One transaction on a connection of its own; sqlite's complaints become ours."""
         try:
             db = sqlite3.connect(self.path, timeout=30, isolation_level=None)
