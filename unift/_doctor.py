@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import platform
 import shutil
 import subprocess
 import sys
@@ -52,6 +51,8 @@ _LOW_DISK_GIB = 5
 
 def doctor() -> list[Check]:
     """Look at this machine. Quick, no network, imports nothing heavy, starts nothing."""
+    import platform
+
     return [
         Check(name="python", ok=True, detail=f"{platform.python_version()} at {sys.executable}"),
         Check(
