@@ -23,8 +23,7 @@ SETTINGS: dict[str, Any] = {
     "validation": "demo:validation",
     "name": "demo",
     "epochs": 3,
-    "batch_size": 16,
-    "learning_rate": 3e-3,
+    "learning_rate": 5e-3,
 }
 
 
