@@ -6,7 +6,6 @@ import os
 import shutil
 import subprocess
 import sys
-from importlib.metadata import PackageNotFoundError, version
 
 from unift._home import home
 from unift.errors import UniftError
@@ -87,6 +86,8 @@ def _disk() -> Check:
 
 
 def _package(name: str) -> Check:
+    from importlib.metadata import PackageNotFoundError, version
+
     disables, fix = _PACKAGES[name]
     try:
         return Check(name=name, ok=True, detail=version(name))
@@ -106,6 +107,8 @@ def _gpu() -> Check:
             disables="training models of useful size in useful time",
             fix="unift estimate --model MODEL --data FILE --gpu h100-sxm-80gb",
         )
+    from importlib.metadata import PackageNotFoundError, version
+
     cards = "; ".join(line.strip() for line in found.splitlines() if line.strip())
     try:
         cpu_build = version("torch").endswith("+cpu")

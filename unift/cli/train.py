@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import json as _json
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from unift.cli._output import Json, emit, err, out
 from unift.cli._progress import follow
 from unift.errors import UsageError
-from unift.provider import Plan, State
+
+if TYPE_CHECKING:
+    from unift.provider import Plan
 
 
 def command(
@@ -100,7 +102,7 @@ def command(
         err.print(f"run {run.id} on {provider}")
     if not detach:
         follow(run)
-        if run.state is not State.SUCCEEDED:
+        if run.status != "succeeded":
             raise run.error()
     if json:
         emit(run.as_dict())
