@@ -84,6 +84,8 @@ def command(
     )
     for warning in plan.warnings:
         err.print(f"warning {warning}", style="yellow", markup=False)
+    if not json and plan.estimate:
+        err.print(expected(plan.estimate), markup=False)
     if dry_run:
         if json:
             emit(
@@ -131,6 +133,20 @@ def parse_options(given: list[str]) -> dict[str, dict[str, Any]]:
             parsed = value
         options.setdefault(provider, {})[key] = parsed
     return options
+
+
+def expected(row: dict[str, Any]) -> str:
+    """The estimate of a plan as one line: memory, time, money."""
+    parts: list[str] = []
+    if row.get("memory") and row.get("usable_gib"):
+        need = row["memory"]["device_gib"]
+        parts.append(f"{need:.1f} of {row['usable_gib']:.1f} GiB ({row['hardware']})")
+    if row.get("hours") is not None:
+        minutes = row["hours"] * 60
+        parts.append(f"{minutes / 60:.1f} hours" if minutes >= 90 else f"{minutes:.1f} minutes")
+    if row.get("price_usd") is not None:
+        parts.append(f"${row['price_usd']:,.2f}")
+    return "expected: " + ", ".join(parts)
 
 
 def show_plan(plan: Plan) -> None:
