@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from unift.data.codes import Severity
 from unift.errors import DataError
+
+if TYPE_CHECKING:
+    from unift.data._mend import Fixed
 
 Path = tuple[str | int, ...]
 
@@ -74,9 +77,11 @@ class Report:
         findings: In file and line order. At most `max_findings` of the call are kept.
         counts: Code -> how often it was found, including findings that were not kept.
         verdicts: Provider asked about -> True if it has no error there.
+        refusals: Provider asked about -> code -> how many errors of that kind it has there.
         characters: Characters of all texts of the good rows.
         longest_row: (tokens, line) of the longest row, or None.
         tokens_per_row: Percentile (50, 90, 99, 100) -> tokens, over the good rows.
+        fixed: What was written with ``fix=``; None without.
     """
 
     file: str
@@ -92,6 +97,8 @@ class Report:
     errors: int = 0
     warnings: int = 0
     advice: int = 0
+    refusals: Mapping[str, Mapping[str, int]] = field(default_factory=dict[str, Mapping[str, int]])
+    fixed: Fixed | None = None
 
     @property
     def ok(self) -> bool:
@@ -121,8 +128,10 @@ class Report:
             "advice": self.advice,
             "counts": dict(self.counts),
             "verdicts": dict(self.verdicts),
+            "refusals": {name: dict(codes) for name, codes in self.refusals.items()},
             "left_out": self.left_out,
             "findings": [finding.as_dict() for finding in self.findings],
+            **({} if self.fixed is None else {"fixed": self.fixed.as_dict()}),
         }
 
     def raise_if_bad(self) -> None:

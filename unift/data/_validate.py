@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 from unift.data._finding import Report
 
@@ -22,6 +23,7 @@ def validate(
     max_length: int | None = None,
     progress: Callable[[int, int], None] | None = None,
     max_findings: int = MAX_FINDINGS,
+    fix: FileName | None = None,
 ) -> Report:
     """Check chat training data and everything that is held out from it.
 
@@ -38,6 +40,9 @@ def validate(
         max_length: Tokens that a row may have; more is an error.
         progress: Called as ``progress(done_bytes, total_bytes)``, over all files.
         max_findings: How many findings to keep; all are counted.
+        fix: Write a copy here in which everything is mended that can be mended safely. Each change
+            is listed (`Report.fixed`, and a ``.changes.jsonl`` beside the copy); a row that still
+            has an error is left out of it, and listed.
 
     Returns:
         The report. Bad data is no exception here; `Report.raise_if_bad` makes it one.
@@ -53,13 +58,31 @@ def validate(
     from unift.data._sink import Sink
 
     asked = (provider,) if isinstance(provider, str) else tuple(provider or ())
-    named = {"train": path, "validation": validation, "test": test}
-    files = {part: (find_file(name), str(name)) for part, name in named.items() if name is not None}
     limits = {name: limits_of(name, model) for name in asked}
-    job = Job(
-        Sink({name: one.family for name, one in limits.items()}, max_findings),
-        limits if asked else KNOWN,
-        bool(asked),
-        max_length,
+    families = {name: one.family for name, one in limits.items()}
+
+    def check(
+        named: dict[str, FileName | None],
+        failed: Callable[[str, int, str], None] | None = None,
+        progress: Callable[[int, int], None] | None = None,
+    ) -> Report:
+        files = {
+            part: (find_file(name), str(name)) for part, name in named.items() if name is not None
+        }
+        sink = Sink(families, max_findings, failed)
+        job = Job(sink, limits if asked else KNOWN, bool(asked), max_length)
+        return job.run(files, counter_model=model, asked=asked, progress=progress)
+
+    report = check({"train": path, "validation": validation, "test": test}, progress=progress)
+    if fix is None:
+        return report
+    from unift.data._mend import mend
+
+    fixed = mend(
+        find_file(path),
+        str(path),
+        fix,
+        families,
+        lambda file, failed: check({"train": file}, failed),
     )
-    return job.run(files, counter_model=model, asked=asked, progress=progress)
+    return replace(report, fixed=fixed)
