@@ -8,7 +8,7 @@ print(result.verdict)
 
 from unift._doctor import doctor
 from unift._train import plan, start, train
-from unift.data import validate
+from unift.data import convert, validate
 from unift.errors import UniftError
 from unift.estimate import estimate
 from unift.evaluate import evaluate
@@ -23,6 +23,7 @@ __all__ = [
     "Run",
     "TrainSpec",
     "UniftError",
+    "convert",
     "doctor",
     "estimate",
     "evaluate",

@@ -19,7 +19,7 @@ _ORDER = {"error": 0, "warning": 1, "advice": 2}
 
 
 def command(
-    file: Annotated[str, typer.Argument(help="Chat JSONL, or demo:train.")],
+    file: Annotated[str, typer.Argument(help="JSON Lines, Parquet, or demo:train.")],
     provider: Annotated[
         list[str] | None, typer.Option(help="Check this provider's limits too; repeatable.")
     ] = None,
@@ -37,6 +37,9 @@ def command(
         int, typer.Option(help="Show so many rows as the model sees them (needs --model).")
     ] = 0,
     report: Annotated[str | None, typer.Option(help="Write all findings as an HTML page.")] = None,
+    format: Annotated[
+        str | None, typer.Option(help="Format of the rows, if looking at them is not enough.")
+    ] = None,
     json: Json = False,
 ) -> None:
     """Check training data: every fault with its line, the reason and the fix."""
@@ -52,6 +55,7 @@ def command(
             max_length=max_length,
             progress=update,
             fix=fix,
+            format=format,
         )
     rows: list[ShownRow] = []
     if show:
@@ -91,6 +95,8 @@ def print_report(report: Report, max_per_code: int = 5) -> None:
     if report.verdicts:
         _print_verdicts(report)
     tokens = "" if report.tokens is None else f", {report.tokens:,} tokens ({report.tokens_method})"
+    if report.format_reason and report.format != "openai-chat":
+        out.print(f"format: {report.format} ({report.format_reason})", markup=False)
     verdict = "[bold green]ready[/]" if report.ok else "[bold red]not ready[/]"
     out.print(
         f"{verdict}: {report.rows:,} rows{tokens}; {report.errors} errors,"

@@ -81,6 +81,8 @@ class Report:
         characters: Characters of all texts of the good rows.
         longest_row: (tokens, line) of the longest row, or None.
         tokens_per_row: Percentile (50, 90, 99, 100) -> tokens, over the good rows.
+        format: In which the rows are (`unift.data.formats`).
+        format_reason: How that was found out.
         fixed: What was written with ``fix=``; None without.
     """
 
@@ -99,6 +101,8 @@ class Report:
     advice: int = 0
     refusals: Mapping[str, Mapping[str, int]] = field(default_factory=dict[str, Mapping[str, int]])
     fixed: Fixed | None = None
+    format: str = "openai-chat"
+    format_reason: str = ""
 
     @property
     def ok(self) -> bool:
@@ -116,6 +120,8 @@ class Report:
             "ok": self.ok,
             "file": self.file,
             "rows": self.rows,
+            "format": self.format,
+            "format_reason": self.format_reason,
             "tokens": self.tokens,
             "tokens_method": self.tokens_method,
             "characters": self.characters,

@@ -9,10 +9,11 @@ from pathlib import Path
 
 from unift.data._finding import Finding, Report
 from unift.data._limits import Limits
-from unift.data._scan import Scan, Scanned
+from unift.data._scan import CHAT, Scan, Scanned
 from unift.data._sink import Sink
 from unift.data._tokens import ByCharacters, counter_for
 from unift.data.codes import Severity
+from unift.data.formats import Format
 
 _FEW = 50
 
@@ -42,6 +43,7 @@ class Job:
         counter_model: str | None,
         asked: Sequence[str],
         progress: Callable[[int, int], None] | None,
+        form: Format | None = None,
     ) -> Report:
         counter = counter_for(counter_model, asked)
         self._exact = counter.exact
@@ -68,6 +70,7 @@ class Job:
                     seen=seen,
                     counted=self._row_length,
                     on_images=self._row_images,
+                    form=form,
                 ).run()
                 before += found.stat().st_size
                 self._whole_file(part, found, scans[part])
@@ -103,6 +106,7 @@ class Job:
         file = scanned.signatures.file
         rows = scanned.rows
         scanned.signatures.report(self._say)
+        self._format(file, scanned)
         size = found.stat().st_size
         over = [n for n, one in self._limits.items() if one.max_bytes and size > one.max_bytes]
         if over:
@@ -125,6 +129,17 @@ class Job:
             self._limit("UD700", file, 0, message, under)
         elif rows < _FEW:
             self._say("UD701", file, 0, f"{rows} rows are few.")
+
+    def _format(self, file: str, scanned: Scanned) -> None:
+        name = scanned.format
+        against = [n for n, one in self._limits.items() if name not in one.formats]
+        if not scanned.rows or not against or (name == CHAT and not self._asked):
+            return
+        message = f"The rows are {name} ({scanned.format_reason})."
+        if self._asked:
+            self._limit("UD906", file, 0, message, against)
+        else:
+            self._sink.add("UD906", file=file, message=message, severity="warning", providers=())
 
     def _row_length(self, file: str, line: int, tokens: int) -> None:
         if self._lowest is None or tokens <= self._lowest:
@@ -195,6 +210,8 @@ class Job:
             verdicts={name: not self._sink.failed[name] for name in asked},
             refusals={name: dict(sorted(self._sink.failed[name].items())) for name in asked},
             characters=scanned.characters,
+            format=scanned.format,
+            format_reason=scanned.format_reason,
             longest_row=longest,
             tokens_per_row=shares,
             errors=counts["error"],

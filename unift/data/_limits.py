@@ -24,6 +24,7 @@ class Limits:
         max_tokens: Tokens of one row.
         too_long: What happens to a longer row: refused, or cut at its end.
         max_images: Images in one row.
+        formats: Formats of rows that can be trained on there.
         source: Where the numbers are from, and when they were read.
     """
 
@@ -36,10 +37,13 @@ class Limits:
     max_tokens: int | None = None
     too_long: Literal["refused", "cut"] = "refused"
     max_images: int | None = None
+    formats: tuple[str, ...] = ("openai-chat",)
 
 
+_OPENAI_FORMATS = ("openai-chat", "openai-preference", "openai-rft")
 OPENAI = Limits(
     family="openai",
+    formats=_OPENAI_FORMATS,
     min_rows=10,
     max_bytes=512 * MIB,
     max_tokens=65_536,
@@ -50,6 +54,7 @@ OPENAI = Limits(
 )
 AZURE = Limits(
     family="azure",
+    formats=_OPENAI_FORMATS,
     min_rows=10,
     max_bytes=512 * MIB,
     max_tokens=65_536,
@@ -60,6 +65,8 @@ AZURE = Limits(
 )
 GOOGLE = Limits(
     family="google",
+    # Chat rows are turned into Gemini's form when they are uploaded.
+    formats=("openai-chat", "gemini", "gemini-preference", "gemini-rft"),
     max_rows=10_000_000,
     max_validation_rows=5_000,
     max_bytes=1024 * MIB,
@@ -68,11 +75,13 @@ GOOGLE = Limits(
 )
 TOGETHER = Limits(
     family="together",
+    formats=("openai-chat", "openai-preference", "prompt-completion"),
     max_bytes=50_100_000_000,
     source="together 3.1.1 (PyPI), constant of the SDK; read 2026-11-04",
 )
 FIREWORKS = Limits(
     family="fireworks",
+    formats=("openai-chat", "openai-rft"),
     min_rows=3,
     max_rows=3_000_000,
     source="docs.fireworks.ai, fine-tuning; read 2026-11",
