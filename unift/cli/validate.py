@@ -40,6 +40,10 @@ def command(
     format: Annotated[
         str | None, typer.Option(help="Format of the rows, if looking at them is not enough.")
     ] = None,
+    deep: Annotated[
+        bool,
+        typer.Option(help="Near duplicates, secrets, personal data, languages too; slower."),
+    ] = False,
     json: Json = False,
 ) -> None:
     """Check training data: every fault with its line, the reason and the fix."""
@@ -56,6 +60,7 @@ def command(
             progress=update,
             fix=fix,
             format=format,
+            deep=deep,
         )
     rows: list[ShownRow] = []
     if show:

@@ -5,10 +5,14 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from pathlib import Path
 
+from unift.data._deep import Deep
 from unift.data._finding import Finding, Report
+from unift.data._finding import Path as JsonPath
 from unift.data._limits import Limits
+from unift.data._private import Private
 from unift.data._scan import CHAT, Scan, Scanned
 from unift.data._sink import Sink
 from unift.data._tokens import ByCharacters, counter_for
@@ -44,6 +48,7 @@ class Job:
         asked: Sequence[str],
         progress: Callable[[int, int], None] | None,
         form: Format | None = None,
+        deep: bool = False,
     ) -> Report:
         counter = counter_for(counter_model, asked)
         self._exact = counter.exact
@@ -53,7 +58,11 @@ class Job:
         threads = 0 if isinstance(counter, ByCharacters) else (os.cpu_count() or 1)
         pool = ThreadPoolExecutor(threads) if threads else None
         before = 0
+        stack = ExitStack()
+        deeps: dict[str, Deep] = {}
+        told: dict[str, set[int]] = {}
         try:
+            private = stack.enter_context(Private()) if deep else None
             for part, (found, shown) in files.items():
                 done = before
 
@@ -61,6 +70,8 @@ class Job:
                     if progress is not None:
                         progress(min(done + position, total), total)
 
+                if private is not None:
+                    deeps[part] = Deep(shown, private, self._say_at)
                 scans[part] = Scan(
                     found,
                     shown,
@@ -71,21 +82,31 @@ class Job:
                     counted=self._row_length,
                     on_images=self._row_images,
                     form=form,
+                    deep=deeps.get(part),
                 ).run()
                 before += found.stat().st_size
-                self._whole_file(part, found, scans[part])
+                told[part] = self._whole_file(part, found, scans[part])
+                if part in deeps:
+                    deeps[part].report(self._say, told[part])
         finally:
+            stack.close()
             if pool is not None:
                 pool.shutdown(cancel_futures=True)
         if progress is not None:
             progress(total, total)
         for part, scanned in scans.items():
             if part != "train":
-                scans["train"].signatures.report_leaks(scanned.signatures, self._say)
+                leaks = scans["train"].signatures.report_leaks(scanned.signatures, self._say)
+                if part in deeps:
+                    deeps["train"].report_leaks(deeps[part], self._say, leaks)
         return self._report(files["train"][1], scans["train"], counter.method, asked, files)
 
     def _say(self, code: str, file: str, line: int, message: str) -> None:
         self._sink.add(code, file=file, line=line, message=message)
+
+    def _say_at(self, code: str, file: str, line: int, path: JsonPath, message: str) -> None:
+        # No excerpt: it would show what should not be shown.
+        self._sink.add(code, file=file, line=line, path=path, message=message)
 
     def _limit(
         self, code: str, file: str, line: int, message: str, over: Sequence[str], path: str = ""
@@ -102,10 +123,15 @@ class Job:
             providers=tuple(over),
         )
 
-    def _whole_file(self, part: str, found: Path, scanned: Scanned) -> None:
+    def _whole_file(self, part: str, found: Path, scanned: Scanned) -> set[int]:
+        """Findings about the file; answers the lines that repeat another one."""
+        repeats = scanned.signatures.report(self._say)
+        self._size(part, found, scanned)
+        return repeats
+
+    def _size(self, part: str, found: Path, scanned: Scanned) -> None:
         file = scanned.signatures.file
         rows = scanned.rows
-        scanned.signatures.report(self._say)
         self._format(file, scanned)
         size = found.stat().st_size
         over = [n for n, one in self._limits.items() if one.max_bytes and size > one.max_bytes]

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, cast
 
+from unift.data._deep import Deep
 from unift.data._finding import Path as JsonPath
 from unift.data._layout import layout
 from unift.data._lines import blocks
@@ -79,6 +80,7 @@ class Scan:
         counted: Callable[[str, int, int], None],
         on_images: Callable[[str, int, int], None],
         form: Format | None = None,
+        deep: Deep | None = None,
     ) -> None:
         self._path = path
         self._shown = shown
@@ -89,6 +91,7 @@ class Scan:
         self._counted = counted
         self._on_images = on_images
         self._form = form
+        self._deep = deep
         self._waiting: deque[tuple[list[int], list[int], Future[list[int]] | list[int]]] = deque()
         self.result = Scanned(Signatures(shown))
 
@@ -151,6 +154,8 @@ class Scan:
                 content = slow
             result.good += 1
             result.signatures.add(number, content.roles, content.texts, content.extra)
+            if self._deep is not None:
+                self._deep.add(number, content.roles, content.texts)
             if content.images:
                 result.images += 1
                 self._on_images(self._shown, number, content.images)
