@@ -7,6 +7,7 @@ import typer
 from unift.cli import (
     chat,
     convert,
+    data,
     demo,
     doctor,
     estimate,
@@ -26,6 +27,7 @@ app = typer.Typer(
 )
 for module in (demo, doctor, providers, validate, convert, estimate, train, evaluate, chat):
     app.command(module.__name__.rpartition(".")[2])(module.command)
+app.add_typer(data.app, name="data")
 app.add_typer(runs.app, name="runs")
 
 

@@ -21,6 +21,7 @@ from unift.data._other import check_other
 from unift.data._parse import parse
 from unift.data._row import check_row
 from unift.data._rows import plain
+from unift.data._scan import first_values
 from unift.data._sink import Sink
 from unift.data.formats import (
     FORMATS,
@@ -61,7 +62,7 @@ def run(
         with _open(draft, written.suffix) as file:
             for block in blocks(found, work.report):
                 if block.first == 1 and given is None:
-                    given, reason = detect(_values(block.lines))
+                    given, reason = detect(first_values(block.lines))
                 if given is None:
                     continue
                 if block.first == 1:
@@ -135,14 +136,6 @@ def _open(path: Path, suffix: str) -> IO[bytes]:
 
         return cast("Any", zstandard).open(path, "wb")
     return path.open("wb")
-
-
-def _values(lines: list[bytes]) -> list[Any]:
-    values: list[Any] = []
-    for line in lines[:50]:
-        with suppress(ValueError, RecursionError):
-            values.append(json.loads(line))
-    return values
 
 
 @dataclass(slots=True)

@@ -129,7 +129,7 @@ class Scan:
         if self._form is not None:
             found, reason = self._form, "as given"
         else:
-            found, reason = detect(_values(lines))
+            found, reason = detect(first_values(lines))
         self.result.format, self.result.format_reason = found.name, reason
         self._form = None if found.name == CHAT else found
 
@@ -222,7 +222,8 @@ class Scan:
             self._counted(self._shown, number, tokens)
 
 
-def _values(lines: list[bytes]) -> Iterator[Any]:
+def first_values(lines: list[bytes]) -> Iterator[Any]:
+    """The first rows of a file that are JSON, to tell the format from."""
     for line in lines[:_LOOK]:
         try:
             yield json.loads(line)
