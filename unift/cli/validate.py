@@ -142,13 +142,15 @@ def _print_verdicts(report: Report) -> None:
     from rich.table import Table
 
     table = Table(box=None, pad_edge=False)
-    for name in ("provider", "verdict", "errors", "because of"):
-        table.add_column(name, justify="right" if name == "errors" else "left")
+    for name in ("provider", "verdict", "errors", "billed an epoch", "because of"):
+        right = name in ("errors", "billed an epoch")
+        table.add_column(name, justify="right" if right else "left")
     for name, good in report.verdicts.items():
         codes = report.refusals.get(name, {})
         because = ", ".join(f"{code} ({count})" for code, count in codes.items())
         verdict = "[bold green]ready[/]" if good else "[bold red]not ready[/]"
-        table.add_row(name, verdict, f"{sum(codes.values()):,}", because)
+        billed = f"{report.billed[name]:,}" if name in report.billed else "-"
+        table.add_row(name, verdict, f"{sum(codes.values()):,}", billed, because)
     out.print(table)
 
 

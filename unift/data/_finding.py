@@ -81,6 +81,8 @@ class Report:
         characters: Characters of all texts of the good rows.
         longest_row: (tokens, line) of the longest row, or None.
         tokens_per_row: Percentile (50, 90, 99, 100) -> tokens, over the good rows.
+        billed: Provider asked about -> tokens that one epoch is charged for, as it counts
+            (`unift.catalog`); those that charge nothing are not in it.
         format: In which the rows are (`unift.data.formats`).
         format_reason: How that was found out.
         fixed: What was written with ``fix=``; None without.
@@ -101,6 +103,7 @@ class Report:
     advice: int = 0
     refusals: Mapping[str, Mapping[str, int]] = field(default_factory=dict[str, Mapping[str, int]])
     fixed: Fixed | None = None
+    billed: Mapping[str, int] = field(default_factory=dict[str, int])
     format: str = "openai-chat"
     format_reason: str = ""
 
@@ -134,6 +137,7 @@ class Report:
             "advice": self.advice,
             "counts": dict(self.counts),
             "verdicts": dict(self.verdicts),
+            "billed": dict(self.billed),
             "refusals": {name: dict(codes) for name, codes in self.refusals.items()},
             "left_out": self.left_out,
             "findings": [finding.as_dict() for finding in self.findings],

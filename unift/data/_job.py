@@ -11,7 +11,7 @@ from pathlib import Path
 from unift.data._deep import Deep
 from unift.data._finding import Finding, Report
 from unift.data._finding import Path as JsonPath
-from unift.data._limits import Limits
+from unift.data._limits import Limits, billed_tokens
 from unift.data._private import Private
 from unift.data._scan import CHAT, Scan, Scanned
 from unift.data._sink import Sink
@@ -234,6 +234,11 @@ class Job:
             findings=tuple(sorted(self._sink.findings, key=place)),
             counts=dict(sorted(self._sink.counts.items())),
             verdicts={name: not self._sink.failed[name] for name in asked},
+            billed={
+                name: billed
+                for name in asked
+                if (billed := billed_tokens(name, scanned.tokens, self._max_length)) is not None
+            },
             refusals={name: dict(sorted(self._sink.failed[name].items())) for name in asked},
             characters=scanned.characters,
             format=scanned.format,

@@ -59,7 +59,7 @@ def validate(
     """
     # Imported here: `import unift` has no use for the decoder and the threads behind this.
     from unift.data._job import Job
-    from unift.data._limits import KNOWN, limits_of
+    from unift.data._limits import known_limits, limits_of
     from unift.data._lines import find_file
     from unift.data._sink import Sink
     from unift.data.formats import format_named
@@ -78,7 +78,7 @@ def validate(
             part: (find_file(name), str(name)) for part, name in named.items() if name is not None
         }
         sink = Sink(families, max_findings, failed)
-        job = Job(sink, limits if asked else KNOWN, bool(asked), max_length)
+        job = Job(sink, limits if asked else known_limits(), bool(asked), max_length)
         return job.run(
             files, counter_model=model, asked=asked, progress=progress, form=form, deep=deep
         )
