@@ -37,8 +37,9 @@ def test_o200k_counts_are_those_of_openai(text: str, count: int) -> None:
 
 
 TEXTS = [
-    "hello world", "Привет, мир!", "日本語テキスト", "don't, we'll, IT'S", "  a   and\ttabs \n\n x", "",
-    "a" * 5000, " " * 3000, "\n" * 500, "1234567 3.14", "👩\u200d👧 e\u0301 ﷽", "f(b)[0] != {'x'}//\r\n",
+    "hello world", "Привет, мир!", "日本語テキスト", "don't, we'll, IT'S", "  a   and\ttabs \n\n x",
+    "a" * 5000, " " * 3000, "\n" * 500, "1234567 3.14", "👩\u200d👧 e\u0301 ﷽", "",
+    "f(b)[0] != {'x'}//\r\n",
 ]  # fmt: skip
 
 
