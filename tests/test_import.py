@@ -29,6 +29,7 @@ def test_public_names_are_these_and_no_others() -> None:
         "Run",
         "TrainSpec",
         "UniftError",
+        "convert",
         "doctor",
         "estimate",
         "evaluate",

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from unift._doctor import doctor
     from unift._train import plan, start, train
-    from unift.data import validate
+    from unift.data import convert, validate
     from unift.errors import UniftError
     from unift.estimate import estimate
     from unift.evaluate import evaluate
@@ -32,6 +32,7 @@ _HOMES = {
     "Run": "runs",
     "TrainSpec": "spec",
     "UniftError": "errors",
+    "convert": "data",
     "doctor": "_doctor",
     "estimate": "estimate",
     "evaluate": "evaluate",
@@ -50,6 +51,7 @@ __all__ = [
     "Run",
     "TrainSpec",
     "UniftError",
+    "convert",
     "doctor",
     "estimate",
     "evaluate",

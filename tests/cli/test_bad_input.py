@@ -175,7 +175,7 @@ def test_an_unwritable_data_folder(
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("delay", [0.05, 0.4, 1.0, 2.0, 4.0])
+@pytest.mark.parametrize("delay", [0.2, 0.4, 1.0, 2.0, 4.0])
 def test_ctrl_c_at_any_moment(capitals: str, delay: float) -> None:
     """Interrupted while starting, planning or following: one line, status 130, no half run."""
     command = [
@@ -196,8 +196,7 @@ def test_ctrl_c_at_any_moment(capitals: str, delay: float) -> None:
     os.killpg(process.pid, signal.SIGINT)
     _, words = process.communicate(timeout=60)
     assert process.returncode in (130, -signal.SIGINT), words
-    if delay > 0.3:
-        assert "Traceback" not in words
+    assert "Traceback" not in words
     for found in Store().list():
         assert found.state is not State.SUCCEEDED
     subprocess.run([sys.executable, "-m", "unift", "runs", "reconcile"], check=True, timeout=60)

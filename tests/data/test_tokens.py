@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import gzip
+import hashlib
+import importlib
 import json
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from unift.data import _ranks, validate
 from unift.data import _tokens as tokens
-from unift.data import validate
 from unift.errors import UniftError
 
 
@@ -32,6 +36,48 @@ def test_o200k_counts_are_those_of_openai(text: str, count: int) -> None:
     assert tokens.ByTiktoken().count([text]) == [count]
 
 
+TEXTS = [
+    "hello world", "Привет, мир!", "日本語テキスト", "don't, we'll, IT'S", "  a   and\ttabs \n\n x",
+    "a" * 5000, " " * 3000, "\n" * 500, "1234567 3.14", "👩\u200d👧 e\u0301 ﷽", "",
+    "f(b)[0] != {'x'}//\r\n",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("name", ["o200k_base", "cl100k_base"])
+def test_the_ranks_and_patterns_are_those_of_tiktoken(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # tiktoken looks for what it would download in this folder, under the hash of the address.
+    packed = Path(_ranks.__file__).parent / "ranks" / f"{name}.tiktoken.gz"
+    address = f"https://openaipublic.blob.core.windows.net/encodings/{name}.tiktoken"
+    kept = tmp_path / hashlib.sha1(address.encode()).hexdigest()
+    kept.write_bytes(gzip.decompress(packed.read_bytes()))
+    monkeypatch.setenv("TIKTOKEN_CACHE_DIR", str(tmp_path))
+    theirs = importlib.import_module("tiktoken").Encoding(
+        **getattr(importlib.import_module("tiktoken_ext.openai_public"), name)()
+    )
+    ours = _ranks.encoding(name)
+    for text in TEXTS:
+        assert ours.encode_ordinary(text) == theirs.encode_ordinary(text)
+    assert ours.special_tokens_set == theirs.special_tokens_set
+
+
+@pytest.mark.parametrize(
+    ("model", "name"),
+    [
+        ("gpt-4.1-nano-2025-04-14", "o200k_base"),
+        ("ft:gpt-4o-mini-2024-07-18:org::id", "o200k_base"),
+        ("gpt-6-luna", "o200k_base"),
+        ("gpt-3.5-turbo-0125", "cl100k_base"),
+        ("ft:gpt-3.5-turbo-0125:org::id", "cl100k_base"),
+        ("gpt-4-0613", "cl100k_base"),
+    ],
+)
+def test_the_encoding_is_that_of_the_model(tmp_path: Path, model: str, name: str) -> None:
+    path = save(tmp_path / "a.jsonl", "hello world")
+    assert f"{name}, exact" in validate(path, model=model).tokens_method
+
+
 def test_control_tokens_in_a_text_count_as_text() -> None:
     assert tokens.ByTiktoken().count(["<|endoftext|>"])[0] > 1
 
@@ -50,11 +96,12 @@ def test_openai_rows_add_the_chat_format(tmp_path: Path) -> None:
 
 
 def test_a_damaged_rank_file_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(tokens, "_O200K_SHA256", "0" * 64)
-    tokens.o200k_base.cache_clear()
+    damaged = replace(_ranks.PUBLISHED["o200k_base"], sha256="0" * 64)
+    monkeypatch.setitem(_ranks.PUBLISHED, "o200k_base", damaged)
+    _ranks.encoding.cache_clear()
     with pytest.raises(UniftError, match="damaged"):
         tokens.ByTiktoken()
-    tokens.o200k_base.cache_clear()
+    _ranks.encoding.cache_clear()
 
 
 def test_without_tiktoken_the_count_is_an_estimate_that_says_so(
@@ -62,10 +109,10 @@ def test_without_tiktoken_the_count_is_an_estimate_that_says_so(
 ) -> None:
     path = save(tmp_path / "a.jsonl", "hello world " * 100)
     exact = validate(path, provider="openai").tokens
-    tokens.o200k_base.cache_clear()
+    _ranks.encoding.cache_clear()
     monkeypatch.setitem(sys.modules, "tiktoken", None)
     report = validate(path, provider="openai")
-    tokens.o200k_base.cache_clear()
+    _ranks.encoding.cache_clear()
     assert "estimate" in report.tokens_method
     assert "pip install 'unift[openai]'" in report.tokens_method
     assert report.tokens is not None

@@ -169,6 +169,24 @@ def test_an_estimate_of_tokens_does_not_stop_a_run(write: Write) -> None:
     assert "estimate" in report.tokens_method
 
 
+def test_limits_and_billed_tokens_are_those_of_the_catalogue(
+    write: Write, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from unift import catalog
+
+    path = write(many(60))
+    report = validate(path, provider=["openai", "together", "local-lora"], max_length=4096)
+    assert report.billed == {"openai": report.tokens, "together": 60 * 4096}
+    assert report.as_dict()["billed"] == dict(report.billed)
+    openai = next(one for one in catalog.providers() if one.id == "openai")
+    assert openai.limits is not None
+    tighter = openai.model_copy(
+        update={"limits": openai.limits.model_copy(update={"min_examples": 61})}
+    )
+    monkeypatch.setattr(catalog, "vendor", lambda name: tighter)
+    assert found(validate(path, provider="openai"), "UD700") == [("error", 0, ("openai",))]
+
+
 def test_images_are_counted_for_each_provider(write: Write) -> None:
     picture = {"type": "image_url", "image_url": {"url": "https://example.com/a.png"}}
     row = chat("x", "Cats.")

@@ -9,13 +9,14 @@ from unift.errors import UniftError
 
 def main() -> None:
     """Entry point of ``unift``. Errors of a user are one paragraph, never a traceback."""
-    from unift.cli._app import app
-    from unift.cli._output import fail, fail_unexpected
-
     as_json = "--json" in sys.argv[1:]
     try:
+        from unift.cli._app import app  # within the try: Ctrl-C may come while this loads
+
         sys.exit(app(standalone_mode=False) or 0)
     except UniftError as error:
+        from unift.cli._output import fail
+
         sys.exit(fail(error, as_json))
     except KeyboardInterrupt:
         sys.stderr.write("\nInterrupted.\n")
@@ -25,4 +26,6 @@ def main() -> None:
         sys.stderr.close()
         sys.exit(0)
     except Exception as error:  # noqa: BLE001 - the last line of defence: log, say where, exit 1
+        from unift.cli._output import fail_unexpected
+
         sys.exit(fail_unexpected(error, as_json))

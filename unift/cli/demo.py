@@ -51,7 +51,7 @@ def command(
             progress=update,
         )
     if not json:
-        validate_command.show(validation, max_per_code=1)
+        validate_command.print_report(validation, max_per_code=1)
 
     say("2/4  Estimate", "unift estimate --model demo --data demo:train --provider local-lora")
     estimate = unift.estimate(

@@ -7,17 +7,19 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from unift.cli._output import Json, emit, out
+from unift.cli._output import Json, emit, err, out
 from unift.cli._progress import counting
 
 if TYPE_CHECKING:
-    from unift.data import Report
+    from unift.data import Finding, Report
+    from unift.data.shown import ShownRow
 
 _STYLE = {"error": "bold red", "warning": "yellow", "advice": "cyan"}
+_ORDER = {"error": 0, "warning": 1, "advice": 2}
 
 
 def command(
-    file: Annotated[str, typer.Argument(help="Chat JSONL, or demo:train.")],
+    file: Annotated[str, typer.Argument(help="JSON Lines, Parquet, or demo:train.")],
     provider: Annotated[
         list[str] | None, typer.Option(help="Check this provider's limits too; repeatable.")
     ] = None,
@@ -28,13 +30,27 @@ def command(
     test: Annotated[str | None, typer.Option(help="Look for rows shared with this file.")] = None,
     max_length: Annotated[int | None, typer.Option(help="Tokens that a row may have.")] = None,
     max_per_code: Annotated[int, typer.Option(help="Show so many findings of one kind.")] = 5,
+    fix: Annotated[
+        str | None, typer.Option(help="Write a mended copy here, and the list of changes.")
+    ] = None,
+    show: Annotated[
+        int, typer.Option(help="Show so many rows as the model sees them (needs --model).")
+    ] = 0,
+    report: Annotated[str | None, typer.Option(help="Write all findings as an HTML page.")] = None,
+    format: Annotated[
+        str | None, typer.Option(help="Format of the rows, if looking at them is not enough.")
+    ] = None,
+    deep: Annotated[
+        bool,
+        typer.Option(help="Near duplicates, secrets, personal data, languages too; slower."),
+    ] = False,
     json: Json = False,
 ) -> None:
     """Check training data: every fault with its line, the reason and the fix."""
     import unift
 
     with counting("validating", "bytes") as update:
-        report = unift.validate(
+        found = unift.validate(
             file,
             provider=provider or None,
             model=model,
@@ -42,41 +58,107 @@ def command(
             test=test,
             max_length=max_length,
             progress=update,
+            fix=fix,
+            format=format,
+            deep=deep,
         )
+    rows: list[ShownRow] = []
+    if show:
+        from unift.data.shown import show_rows
+
+        rows = show_rows(file, model, show, max_length=max_length)
+    document = found.as_dict()
+    if show:
+        document["shown"] = [row.as_dict() for row in rows]
+    page = ""
+    if report is not None:
+        from unift.report import write_report
+
+        page = str(write_report(report, validation=document))
+        document["report"] = page
     if json:
-        emit(report.as_dict())
+        emit(document)
     else:
-        show(report, max_per_code)
-    if not report.ok:
+        print_report(found, max_per_code)
+        for row in rows:
+            _print_row(row)
+        if page:
+            err.print(f"report: {page}", markup=False)
+    # With --fix, what counts is whether everything could be mended.
+    if not found.ok and (found.fixed is None or found.fixed.left_out or not found.fixed.after.ok):
         raise typer.Exit(3)
 
 
-def show(report: Report, max_per_code: int = 5) -> None:
-    """Findings grouped by code, the worst first, then the totals."""
-    groups: dict[str, list[int]] = defaultdict(list)
-    for index, finding in enumerate(report.findings):
-        groups[finding.code].append(index)
-    order = {"error": 0, "warning": 1, "advice": 2}
-    ranked = sorted(
-        groups.items(), key=lambda item: (order[report.findings[item[1][0]].severity], item[0])
-    )
+def print_report(report: Report, max_per_code: int = 5) -> None:
+    """Findings grouped by code, the worst first, then the verdicts and the totals."""
+    groups: dict[str, list[Finding]] = defaultdict(list)
+    for finding in report.findings:
+        groups[finding.code].append(finding)
+    ranked = sorted(groups.items(), key=lambda item: (_ORDER[item[1][0].severity], item[0]))
     for code, members in ranked:
-        first = report.findings[members[0]]
-        out.print(f"[{_STYLE[first.severity]}]{first.severity} {code}[/] ({len(members)})")
-        for index in members[:max_per_code]:
-            finding = report.findings[index]
-            place = finding.file + (f":{finding.line}" if finding.line else "")
-            where = f" {finding.path}" if finding.path else ""
-            out.print(f"  {place}{where}: {finding.message}", markup=False)
-        if len(members) > max_per_code:
-            out.print(
-                f"  and {len(members) - max_per_code} more (--max-per-code, --json)", style="dim"
-            )
-        out.print(f"  fix: {first.fix}", style="green", markup=False)
-    counts = {name: sum(f.severity == name for f in report.findings) for name in order}
+        _print_group(code, members, report.counts.get(code, len(members)), max_per_code)
+    if report.verdicts:
+        _print_verdicts(report)
     tokens = "" if report.tokens is None else f", {report.tokens:,} tokens ({report.tokens_method})"
+    if report.format_reason and report.format != "openai-chat":
+        out.print(f"format: {report.format} ({report.format_reason})", markup=False)
     verdict = "[bold green]ready[/]" if report.ok else "[bold red]not ready[/]"
     out.print(
-        f"{verdict}: {report.rows:,} rows{tokens}; {counts['error']} errors,"
-        f" {counts['warning']} warnings, {counts['advice']} advice"
+        f"{verdict}: {report.rows:,} rows{tokens}; {report.errors} errors,"
+        f" {report.warnings} warnings, {report.advice} advice"
     )
+    fixed = report.fixed
+    if fixed is not None:
+        state = "ready" if fixed.after.ok else "not ready"
+        out.print(
+            f"mended copy: {fixed.file} ({state}): {fixed.rows:,} rows, {fixed.left_out} left out,"
+            f" {fixed.changed} changes listed in {fixed.log}",
+            markup=False,
+        )
+
+
+def _print_group(code: str, members: list[Finding], count: int, most: int) -> None:
+    from unift.data import explain
+
+    first = members[0]
+    style = _STYLE[first.severity]
+    out.print(f"[{style}]{first.severity} {code}[/] {explain(code).title} ({count})")
+    for finding in members[:most]:
+        place = finding.file + (f":{finding.line}" if finding.line else "")
+        where = f" {finding.path}" if finding.path else ""
+        only = f" ({', '.join(finding.providers)})" if finding.providers else ""
+        out.print(f"  {place}{where}: {finding.message}{only}", markup=False)
+        for line in finding.excerpt.splitlines():
+            out.print(f"    {line}", style="dim", markup=False)
+    if count > most:
+        out.print(f"  and {count - most} more (--max-per-code, --json, --report)", style="dim")
+    # One fix for all of them, unless each has its own.
+    fixes = list(dict.fromkeys(finding.fix for finding in members[:most]))
+    for fix in fixes:
+        out.print(f"  fix: {fix}", style="green", markup=False)
+
+
+def _print_verdicts(report: Report) -> None:
+    from rich.table import Table
+
+    table = Table(box=None, pad_edge=False)
+    for name in ("provider", "verdict", "errors", "billed an epoch", "because of"):
+        right = name in ("errors", "billed an epoch")
+        table.add_column(name, justify="right" if right else "left")
+    for name, good in report.verdicts.items():
+        codes = report.refusals.get(name, {})
+        because = ", ".join(f"{code} ({count})" for code, count in codes.items())
+        verdict = "[bold green]ready[/]" if good else "[bold red]not ready[/]"
+        billed = f"{report.billed[name]:,}" if name in report.billed else "-"
+        table.add_row(name, verdict, f"{sum(codes.values()):,}", billed, because)
+    out.print(table)
+
+
+def _print_row(row: ShownRow) -> None:
+    from rich.text import Text
+
+    out.print(f"\n{row.file}:{row.line}: {row.summary}", markup=False, style="bold")
+    text = Text()
+    for piece, trained in row.pieces:
+        text.append(piece, style="black on green" if trained else "dim")
+    out.print(text)

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from unift.data.codes import Severity
 from unift.errors import DataError
+
+if TYPE_CHECKING:
+    from unift.data._mend import Fixed
 
 Path = tuple[str | int, ...]
 
@@ -74,9 +77,15 @@ class Report:
         findings: In file and line order. At most `max_findings` of the call are kept.
         counts: Code -> how often it was found, including findings that were not kept.
         verdicts: Provider asked about -> True if it has no error there.
+        refusals: Provider asked about -> code -> how many errors of that kind it has there.
         characters: Characters of all texts of the good rows.
         longest_row: (tokens, line) of the longest row, or None.
         tokens_per_row: Percentile (50, 90, 99, 100) -> tokens, over the good rows.
+        billed: Provider asked about -> tokens that one epoch is charged for, as it counts
+            (`unift.catalog`); those that charge nothing are not in it.
+        format: In which the rows are (`unift.data.formats`).
+        format_reason: How that was found out.
+        fixed: What was written with ``fix=``; None without.
     """
 
     file: str
@@ -92,6 +101,11 @@ class Report:
     errors: int = 0
     warnings: int = 0
     advice: int = 0
+    refusals: Mapping[str, Mapping[str, int]] = field(default_factory=dict[str, Mapping[str, int]])
+    fixed: Fixed | None = None
+    billed: Mapping[str, int] = field(default_factory=dict[str, int])
+    format: str = "openai-chat"
+    format_reason: str = ""
 
     @property
     def ok(self) -> bool:
@@ -109,6 +123,8 @@ class Report:
             "ok": self.ok,
             "file": self.file,
             "rows": self.rows,
+            "format": self.format,
+            "format_reason": self.format_reason,
             "tokens": self.tokens,
             "tokens_method": self.tokens_method,
             "characters": self.characters,
@@ -121,8 +137,11 @@ class Report:
             "advice": self.advice,
             "counts": dict(self.counts),
             "verdicts": dict(self.verdicts),
+            "billed": dict(self.billed),
+            "refusals": {name: dict(codes) for name, codes in self.refusals.items()},
             "left_out": self.left_out,
             "findings": [finding.as_dict() for finding in self.findings],
+            **({} if self.fixed is None else {"fixed": self.fixed.as_dict()}),
         }
 
     def raise_if_bad(self) -> None:

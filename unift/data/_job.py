@@ -5,14 +5,19 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from pathlib import Path
 
+from unift.data._deep import Deep
 from unift.data._finding import Finding, Report
-from unift.data._limits import Limits
-from unift.data._scan import Scan, Scanned
+from unift.data._finding import Path as JsonPath
+from unift.data._limits import Limits, billed_tokens
+from unift.data._private import Private
+from unift.data._scan import CHAT, Scan, Scanned
 from unift.data._sink import Sink
 from unift.data._tokens import ByCharacters, counter_for
 from unift.data.codes import Severity
+from unift.data.formats import Format
 
 _FEW = 50
 
@@ -42,6 +47,8 @@ class Job:
         counter_model: str | None,
         asked: Sequence[str],
         progress: Callable[[int, int], None] | None,
+        form: Format | None = None,
+        deep: bool = False,
     ) -> Report:
         counter = counter_for(counter_model, asked)
         self._exact = counter.exact
@@ -51,7 +58,11 @@ class Job:
         threads = 0 if isinstance(counter, ByCharacters) else (os.cpu_count() or 1)
         pool = ThreadPoolExecutor(threads) if threads else None
         before = 0
+        stack = ExitStack()
+        deeps: dict[str, Deep] = {}
+        told: dict[str, set[int]] = {}
         try:
+            private = stack.enter_context(Private()) if deep else None
             for part, (found, shown) in files.items():
                 done = before
 
@@ -59,6 +70,8 @@ class Job:
                     if progress is not None:
                         progress(min(done + position, total), total)
 
+                if private is not None:
+                    deeps[part] = Deep(shown, private, self._say_at)
                 scans[part] = Scan(
                     found,
                     shown,
@@ -68,21 +81,32 @@ class Job:
                     seen=seen,
                     counted=self._row_length,
                     on_images=self._row_images,
+                    form=form,
+                    deep=deeps.get(part),
                 ).run()
                 before += found.stat().st_size
-                self._whole_file(part, found, scans[part])
+                told[part] = self._whole_file(part, found, scans[part])
+                if part in deeps:
+                    deeps[part].report(self._say, told[part])
         finally:
+            stack.close()
             if pool is not None:
                 pool.shutdown(cancel_futures=True)
         if progress is not None:
             progress(total, total)
         for part, scanned in scans.items():
             if part != "train":
-                scans["train"].signatures.report_leaks(scanned.signatures, self._say)
+                leaks = scans["train"].signatures.report_leaks(scanned.signatures, self._say)
+                if part in deeps:
+                    deeps["train"].report_leaks(deeps[part], self._say, leaks)
         return self._report(files["train"][1], scans["train"], counter.method, asked, files)
 
     def _say(self, code: str, file: str, line: int, message: str) -> None:
         self._sink.add(code, file=file, line=line, message=message)
+
+    def _say_at(self, code: str, file: str, line: int, path: JsonPath, message: str) -> None:
+        # No excerpt: it would show what should not be shown.
+        self._sink.add(code, file=file, line=line, path=path, message=message)
 
     def _limit(
         self, code: str, file: str, line: int, message: str, over: Sequence[str], path: str = ""
@@ -99,10 +123,16 @@ class Job:
             providers=tuple(over),
         )
 
-    def _whole_file(self, part: str, found: Path, scanned: Scanned) -> None:
+    def _whole_file(self, part: str, found: Path, scanned: Scanned) -> set[int]:
+        """Findings about the file; answers the lines that repeat another one."""
+        repeats = scanned.signatures.report(self._say)
+        self._size(part, found, scanned)
+        return repeats
+
+    def _size(self, part: str, found: Path, scanned: Scanned) -> None:
         file = scanned.signatures.file
         rows = scanned.rows
-        scanned.signatures.report(self._say)
+        self._format(file, scanned)
         size = found.stat().st_size
         over = [n for n, one in self._limits.items() if one.max_bytes and size > one.max_bytes]
         if over:
@@ -125,6 +155,17 @@ class Job:
             self._limit("UD700", file, 0, message, under)
         elif rows < _FEW:
             self._say("UD701", file, 0, f"{rows} rows are few.")
+
+    def _format(self, file: str, scanned: Scanned) -> None:
+        name = scanned.format
+        against = [n for n, one in self._limits.items() if name not in one.formats]
+        if not scanned.rows or not against or (name == CHAT and not self._asked):
+            return
+        message = f"The rows are {name} ({scanned.format_reason})."
+        if self._asked:
+            self._limit("UD906", file, 0, message, against)
+        else:
+            self._sink.add("UD906", file=file, message=message, severity="warning", providers=())
 
     def _row_length(self, file: str, line: int, tokens: int) -> None:
         if self._lowest is None or tokens <= self._lowest:
@@ -192,8 +233,16 @@ class Job:
             tokens_method=method,
             findings=tuple(sorted(self._sink.findings, key=place)),
             counts=dict(sorted(self._sink.counts.items())),
-            verdicts={name: name not in self._sink.failed for name in asked},
+            verdicts={name: not self._sink.failed[name] for name in asked},
+            billed={
+                name: billed
+                for name in asked
+                if (billed := billed_tokens(name, scanned.tokens, self._max_length)) is not None
+            },
+            refusals={name: dict(sorted(self._sink.failed[name].items())) for name in asked},
             characters=scanned.characters,
+            format=scanned.format,
+            format_reason=scanned.format_reason,
             longest_row=longest,
             tokens_per_row=shares,
             errors=counts["error"],

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from unift.errors import UniftError
@@ -24,6 +26,7 @@ class Limits:
         max_tokens: Tokens of one row.
         too_long: What happens to a longer row: refused, or cut at its end.
         max_images: Images in one row.
+        formats: Formats of rows that can be trained on there.
         source: Where the numbers are from, and when they were read.
     """
 
@@ -36,73 +39,69 @@ class Limits:
     max_tokens: int | None = None
     too_long: Literal["refused", "cut"] = "refused"
     max_images: int | None = None
+    formats: tuple[str, ...] = ("openai-chat",)
 
 
-OPENAI = Limits(
-    family="openai",
-    min_rows=10,
-    max_bytes=512 * MIB,
-    max_tokens=65_536,
-    too_long="cut",
-    max_images=10,
-    source="OpenAI guides 'Supervised fine-tuning', 'Vision fine-tuning' and 'Fine-tuning best "
-    "practices', createFile in openai-openapi f85dbe2; read 2026-11-17",
-)
-AZURE = Limits(
-    family="azure",
-    min_rows=10,
-    max_bytes=512 * MIB,
-    max_tokens=65_536,
-    too_long="cut",
-    max_images=64,
-    source="learn.microsoft.com/azure, 'Customize a model with fine-tuning'; read 2026-11; "
-    "tokens per row as for OpenAI",
-)
-GOOGLE = Limits(
-    family="google",
-    max_rows=10_000_000,
-    max_validation_rows=5_000,
-    max_bytes=1024 * MIB,
-    max_tokens=131_072,
-    source="docs.cloud.google.com, supervised tuning of Gemini, page of 2026-09-25",
-)
-TOGETHER = Limits(
-    family="together",
-    max_bytes=50_100_000_000,
-    source="together 3.1.1 (PyPI), constant of the SDK; read 2026-11-04",
-)
-FIREWORKS = Limits(
-    family="fireworks",
-    min_rows=3,
-    max_rows=3_000_000,
-    source="docs.fireworks.ai, fine-tuning; read 2026-11",
-)
-LOCAL = Limits(family="local", source="this machine sets no limits but memory")
-
-KNOWN: dict[str, Limits] = {
-    "openai": OPENAI,
-    "azure": AZURE,
-    "google": GOOGLE,
-    "together": TOGETHER,
-    "fireworks": FIREWORKS,
-    "local-full": LOCAL,
-    "local-lora": LOCAL,
-    "local-qlora": LOCAL,
+# What is not in the catalogue: what is read, what becomes of a row that is too long, and a few
+# numbers of pages without a date. The rest is filled in by `limits_of`.
+_OPENAI_FORMATS = ("openai-chat", "openai-preference", "openai-rft")
+_LOCAL = Limits(family="local", source="this machine sets no limits but memory")
+_BASE: dict[str, Limits] = {
+    "openai": Limits(
+        family="openai", formats=_OPENAI_FORMATS, too_long="cut", source="OpenAI guides, 2026-11"
+    ),
+    "azure": Limits(
+        family="azure",
+        formats=_OPENAI_FORMATS,
+        max_bytes=512 * MIB,
+        max_tokens=65_536,
+        too_long="cut",
+        max_images=64,
+        source="learn.microsoft.com/azure, 'Customize a model with fine-tuning'; read 2026-11; "
+        "tokens per row as for OpenAI",
+    ),
+    "google": Limits(
+        family="google",
+        # Chat rows are turned into Gemini's form when they are uploaded.
+        formats=("openai-chat", "gemini", "gemini-preference", "gemini-rft"),
+        source="docs.cloud.google.com, tuning of Gemini, page of 2026-09-25",
+    ),
+    "together": Limits(
+        family="together",
+        formats=("openai-chat", "openai-preference", "prompt-completion"),
+        source="together 3.1.1 (PyPI), read 2026-11-04",
+    ),
+    "fireworks": Limits(
+        family="fireworks",
+        formats=("openai-chat", "openai-rft"),
+        source="docs.fireworks.ai, fine-tuning; read 2026-11",
+    ),
+    "local-full": _LOCAL,
+    "local-lora": _LOCAL,
+    "local-qlora": _LOCAL,
 }
 
 
+def known_limits() -> dict[str, Limits]:
+    """Limits of every provider that is known without asking it, for no model in particular."""
+    return {name: limits_of(name, None) for name in _BASE}
+
+
 def limits_of(provider: str, model: str | None) -> Limits:
-    """Limits of a provider: from the table above, else what the provider says of itself.
+    """Limits of a provider: those of the catalogue, else what the provider says of itself.
 
     Raises:
         UsageError: Nobody registered that name.
     """
-    if provider in KNOWN:
-        return KNOWN[provider]
+    base = _BASE.get(provider)
+    if base is not None and base.family == "local":
+        return base
+    if base is not None:
+        return _from_catalogue(base, provider, model)
     try:
         said = get_provider(provider).capabilities(model)
     except UniftError as error:
-        error.fix = error.fix or f"known: {', '.join(KNOWN)}"
+        error.fix = error.fix or f"known: {', '.join(_BASE)}"
         raise
     return Limits(
         family=provider,
@@ -110,3 +109,49 @@ def limits_of(provider: str, model: str | None) -> Limits:
         max_tokens=said.max_tokens_per_row,
         source=f"capabilities of the provider {provider}",
     )
+
+
+def _from_catalogue(base: Limits, provider: str, model: str | None) -> Limits:
+    from unift import catalog
+
+    facts = catalog.vendor(provider).limits
+    if facts is None:
+        return base
+    longest = facts.max_tokens_per_example
+    if model is not None:
+        with suppress(
+            UniftError
+        ):  # a model that the catalogue does not know has no limit of its own
+            longest = catalog.model(model, provider).max_tokens_per_example or longest
+    cut = facts.over_length is not None and "truncated" in facts.over_length
+    size = facts.upload_max_mb
+    return replace(
+        base,
+        min_rows=facts.min_examples or base.min_rows,
+        max_rows=facts.max_examples or base.max_rows,
+        max_validation_rows=facts.validation_rows_max or base.max_validation_rows,
+        max_bytes=size * MIB if size else base.max_bytes,
+        max_tokens=longest or base.max_tokens,
+        too_long="cut" if cut else base.too_long,
+        max_images=facts.images_per_example_max or base.max_images,
+        source=f"{', '.join(facts.fact.source)}; {facts.fact.as_of}",
+    )
+
+
+def billed_tokens(provider: str, rows: Sequence[int], max_length: int | None) -> int | None:
+    """Tokens that one epoch is charged for; None if the catalogue has no rule, or nobody charges.
+
+    Args:
+        rows: Tokens of each row.
+        max_length: Tokens that a row may have; some vendors charge it for every row.
+    """
+    from unift import catalog
+
+    if not rows or _BASE.get(provider, _LOCAL) is _LOCAL:
+        return None
+    billing = catalog.vendor(provider).billing
+    if billing is None:
+        return None
+    if billing.unpacked_rows_billed_at_max_length and max_length is not None:
+        return len(rows) * max_length
+    return sum(rows)

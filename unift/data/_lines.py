@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from unift._text import nearest
+from unift.data._parquet import parquet_lines
 from unift.demo import is_demo, resolve
 from unift.errors import UsageError
 
@@ -42,7 +43,7 @@ _MAGIC: tuple[tuple[bytes, str, str], ...] = (
     (b"\x1f\x8b", "gzip data", "rename it so that it ends in .gz, or unpack it: gunzip"),
     (b"\x28\xb5\x2f\xfd", "zstd data", "rename it so that it ends in .zst, or unpack it: zstd -d"),
     (b"PK\x03\x04", "a zip archive (or an Office document)", "unpack or export it as JSON Lines"),
-    (b"PAR1", "a Parquet file", "export it as JSON Lines"),
+    (b"PAR1", "a Parquet file", "rename it so that it ends in .parquet"),
     (b"BZh", "bzip2 data", "unpack it: bunzip2"),
     (b"\xfd7zXZ", "xz data", "unpack it: unxz"),
     (b"ARROW1", "an Arrow file", "export it as JSON Lines"),
@@ -100,6 +101,12 @@ def find_file(name: str | os.PathLike[str]) -> Path:
 
 def blocks(path: Path, report: Report) -> Iterator[Block]:
     """All lines of a file. The last line end is not followed by a line of its own."""
+    if path.suffix == ".parquet":
+        line, size = 1, path.stat().st_size
+        for lines, share in parquet_lines(path, report):
+            yield Block(line, lines, int(size * share))
+            line += len(lines)
+        return
     with path.open("rb") as raw:
         if not _is_text(path, raw, report):
             return

@@ -55,7 +55,9 @@ def _check_image(image: object, path: Path, note: Note) -> None:
     here = (*path, "url")
     start = _DATA.match(url)
     if start is None:
-        if not _URL.fullmatch(url):
+        if url.startswith("gs://"):
+            note("UD408", here, f"{url[:60]!r} is in Google's storage.")
+        elif not _URL.fullmatch(url):
             note("UD404", here, f"{url[:60]!r} is neither a URL nor the data URI of an image.")
         return
     try:

@@ -5,15 +5,17 @@ from __future__ import annotations
 import json
 from array import array
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, cast
 
+from unift.data._deep import Deep
 from unift.data._finding import Path as JsonPath
 from unift.data._layout import layout
 from unift.data._lines import blocks
+from unift.data._other import check_other
 from unift.data._parse import parse
 from unift.data._parts import images_in, text_of_parts
 from unift.data._row import check_row
@@ -21,9 +23,15 @@ from unift.data._rows import plain
 from unift.data._sink import Sink
 from unift.data._tokens import Counter
 from unift.data._whole import Signatures
+from unift.data.formats import Format, detect
 
 # Blocks whose tokens may be under way while the next ones are read; bounds the memory.
 _AHEAD = 4
+
+
+CHAT = "openai-chat"
+# So many lines are looked at to find out the format.
+_LOOK = 50
 
 
 @dataclass(slots=True)
@@ -35,6 +43,8 @@ class Scanned:
     good: int = 0
     images: int = 0
     characters: int = 0
+    format: str = CHAT
+    format_reason: str = ""
     tokens: array[int] = field(default_factory=lambda: array("I"))
 
 
@@ -69,6 +79,8 @@ class Scan:
         seen: Callable[[int], None],
         counted: Callable[[str, int, int], None],
         on_images: Callable[[str, int, int], None],
+        form: Format | None = None,
+        deep: Deep | None = None,
     ) -> None:
         self._path = path
         self._shown = shown
@@ -78,6 +90,8 @@ class Scan:
         self._seen = seen
         self._counted = counted
         self._on_images = on_images
+        self._form = form
+        self._deep = deep
         self._waiting: deque[tuple[list[int], list[int], Future[list[int]] | list[int]]] = deque()
         self.result = Scanned(Signatures(shown))
 
@@ -88,6 +102,8 @@ class Scan:
             if block.first == 1 and self._other_layout(block.lines):
                 stopped = True
                 break
+            if block.first == 1:
+                self._recognise(block.lines)
             self._block(block.first, block.lines)
             self._seen(block.position)
         while self._waiting:
@@ -108,13 +124,22 @@ class Scan:
         self._report(code, 1, message, None)
         return True
 
+    def _recognise(self, lines: list[bytes]) -> None:
+        """Which format the rows are in: as the caller said, else by looking at the first ones."""
+        if self._form is not None:
+            found, reason = self._form, "as given"
+        else:
+            found, reason = detect(first_values(lines))
+        self.result.format, self.result.format_reason = found.name, reason
+        self._form = None if found.name == CHAT else found
+
     def _block(self, first: int, lines: list[bytes]) -> None:
         result = self.result
         texts: list[str] = []
         sizes: list[int] = []
         numbers: list[int] = []
         for number, line in enumerate(lines, first):
-            fast = plain(line)
+            fast = plain(line) if self._form is None else None
             if fast is not None:
                 content = Content(*fast)
                 result.rows += 1
@@ -129,6 +154,8 @@ class Scan:
                 content = slow
             result.good += 1
             result.signatures.add(number, content.roles, content.texts, content.extra)
+            if self._deep is not None:
+                self._deep.add(number, content.roles, content.texts)
             if content.images:
                 result.images += 1
                 self._on_images(self._shown, number, content.images)
@@ -169,8 +196,11 @@ class Scan:
         text, row = parse(line, note)
         if row is None and (text is None or bad):
             return None
-        check_row(row, note)
-        return None if bad else content_of(cast("dict[str, Any]", row))
+        if self._form is None:
+            check_row(row, note)
+        else:
+            row = check_other(row, self._form, note)
+        return None if bad or row is None else content_of(cast("dict[str, Any]", row))
 
     def _count(self, texts: list[str], sizes: list[int], numbers: list[int]) -> None:
         if self._pool is None:
@@ -190,6 +220,15 @@ class Scan:
             at += size
             self.result.tokens.append(tokens)
             self._counted(self._shown, number, tokens)
+
+
+def first_values(lines: list[bytes]) -> Iterator[Any]:
+    """The first rows of a file that are JSON, to tell the format from."""
+    for line in lines[:_LOOK]:
+        try:
+            yield json.loads(line)
+        except (ValueError, RecursionError):
+            continue
 
 
 # Findings that already explain why a file has no rows.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 from unift.data._finding import Finding, Path, format_path
 from unift.data._locate import excerpt, locate
@@ -16,15 +16,23 @@ class Sink:
     Args:
         families: Provider asked about -> the family under which codes know it.
         keep: How many findings to keep; all are counted.
+        failed: Told (file, line, code) of every error.
     """
 
-    def __init__(self, families: Mapping[str, str], keep: int) -> None:
+    def __init__(
+        self,
+        families: Mapping[str, str],
+        keep: int,
+        failed: Callable[[str, int, str], None] | None = None,
+    ) -> None:
         self._families = families
         self._keep = keep
+        self._on_error = failed
         self.findings: list[Finding] = []
         self.counts: Counter[str] = Counter()
         self.severities: Counter[str] = Counter()
-        self.failed: set[str] = set()
+        # Provider asked about -> code -> errors that it has there.
+        self.failed: dict[str, Counter[str]] = {name: Counter() for name in families}
 
     def add(
         self,
@@ -56,7 +64,11 @@ class Sink:
         self.counts[code] += 1
         self.severities[severity] += 1
         if severity == "error":
-            self.failed.update(providers or self._families)
+            for name in providers or self._families:
+                if name in self.failed:
+                    self.failed[name][code] += 1
+            if self._on_error is not None:
+                self._on_error(file, line, code)
         if len(self.findings) < self._keep:
             shown, column = "", 0
             if text is not None:

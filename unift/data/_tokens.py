@@ -2,32 +2,15 @@
 
 from __future__ import annotations
 
-import base64
-import gzip
-import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cache
 from pathlib import Path
 from typing import Any, Protocol
 
 from unift import demo
+from unift.data._ranks import encoding
 from unift.errors import UniftError
 
-# sha256 of the rank file, as tiktoken pins it (tiktoken_ext/openai_public.py of tiktoken 0.14.0).
-_O200K_SHA256 = "446a9538cb6c348e3516120d7c08b09f57c36495e2acfffe59a5bf8b0cfb1a2d"
-# How o200k_base cuts text into words before merging: a constant of the encoding, same source.
-_O200K_WORDS = "|".join(
-    (
-        r"[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]*[\p{Ll}\p{Lm}\p{Lo}\p{M}]+(?i:'s|'t|'re|'ve|'m|'ll|'d)?",
-        r"[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]+[\p{Ll}\p{Lm}\p{Lo}\p{M}]*(?i:'s|'t|'re|'ve|'m|'ll|'d)?",
-        r"\p{N}{1,3}",
-        r" ?[^\s\p{L}\p{N}]+[\r\n/]*",
-        r"\s*[\r\n]+",
-        r"\s+(?!\S)",
-        r"\s+",
-    )
-)
 # What a chat format adds: OpenAI's cookbook ("How to count tokens with tiktoken") counts 3 tokens
 # a message and 3 for the reply's start. ChatML templates, as Qwen's, add <|im_start|>, the role, a
 # line end, <|im_end|> and a line end: 5 a message, none a row.
@@ -39,6 +22,7 @@ PER_ASCII, PER_OTHER = 0.24, 0.65
 _O200K_PREFIXES = (
     "gpt-4o", "gpt-4.1", "gpt-4.5", "gpt-5", "gpt-6", "chatgpt-4o", "o1", "o3", "o4", "gpt-oss",
 )  # fmt: skip
+_CL100K_PREFIXES = ("gpt-4", "gpt-3.5", "gpt-35", "davinci-002", "babbage-002")
 
 
 class Counter(Protocol):
@@ -83,16 +67,16 @@ class ByCharacters:
 
 
 class ByTiktoken:
-    """OpenAI's o200k_base, exactly."""
+    """An encoding of OpenAI's, exactly."""
 
     exact = True
     per_message = OPENAI_PER_MESSAGE
     per_row = OPENAI_PER_ROW
 
-    def __init__(self) -> None:
-        self._encoding = o200k_base()
+    def __init__(self, name: str = "o200k_base") -> None:
+        self._encoding = encoding(name)
         self.method = (
-            "o200k_base, exact for the texts; plus 3 tokens a message and 3 a row for the chat "
+            f"{name}, exact for the texts; plus 3 tokens a message and 3 a row for the chat "
             "format (OpenAI cookbook); tool declarations count as their JSON text"
         )
 
@@ -133,37 +117,6 @@ class ByTokenizer:
         return [len(one) for one in encoded]
 
 
-@cache
-def o200k_base() -> Any:
-    """The `tiktoken.Encoding`, built from the rank file in this package.
-
-    Raises:
-        ImportError: tiktoken is not installed.
-        UniftError: The rank file is not the one that OpenAI published.
-    """
-    import tiktoken
-
-    file = Path(__file__).parent / "ranks" / "o200k_base.tiktoken.gz"
-    data = gzip.decompress(file.read_bytes())
-    if hashlib.sha256(data).hexdigest() != _O200K_SHA256:
-        raise UniftError(
-            "The token ranks of o200k_base are damaged.",
-            code="bad_ranks",
-            where=str(file),
-            fix="reinstall unift",
-        )
-    ranks = {
-        base64.b64decode(token): int(rank)
-        for token, rank in (line.split() for line in data.splitlines())
-    }
-    return tiktoken.Encoding(
-        "o200k_base",
-        pat_str=_O200K_WORDS,
-        mergeable_ranks=ranks,
-        special_tokens={"<|endoftext|>": 199999, "<|endofprompt|>": 200018},
-    )
-
-
 def counter_for(model: str | None, providers: Sequence[str]) -> Counter:
     """The best counter for a model: exact if its tokenizer is on this machine."""
     if model == demo.MODEL or (model is None and providers and _all_local(providers)):
@@ -174,10 +127,12 @@ def counter_for(model: str | None, providers: Sequence[str]) -> Counter:
         file = _tokenizer_file(model)
         if file is not None:
             return _tokenizer(file, model)
-    openai = model is not None and model.removeprefix("ft:").startswith(_O200K_PREFIXES)
-    if openai or (model is None and any(name in ("openai", "azure") for name in providers)):
+    name = _encoding_name(model)
+    if name is None and model is None and any(one in ("openai", "azure") for one in providers):
+        name = "o200k_base"
+    if name is not None:
         try:
-            return ByTiktoken()
+            return ByTiktoken(name)
         except ImportError:
             return ByCharacters(
                 f"estimate from characters ({PER_ASCII} tokens per ASCII character, {PER_OTHER} "
@@ -190,6 +145,14 @@ def counter_for(model: str | None, providers: Sequence[str]) -> Counter:
         f"estimate from characters ({PER_ASCII} tokens per ASCII character, {PER_OTHER} per other "
         f"one), because {whose}"
     )
+
+
+def _encoding_name(model: str | None) -> str | None:
+    """The encoding of an OpenAI model, as tiktoken/model.py of tiktoken 0.14.0 has it."""
+    bare = (model or "").removeprefix("ft:")
+    if bare.startswith(_O200K_PREFIXES):
+        return "o200k_base"
+    return "cl100k_base" if bare.startswith(_CL100K_PREFIXES) else None
 
 
 def _all_local(providers: Sequence[str]) -> bool:

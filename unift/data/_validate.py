@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 from unift.data._finding import Report
+from unift.errors import UsageError
 
 MAX_FINDINGS = 50_000
 
@@ -22,14 +24,17 @@ def validate(
     max_length: int | None = None,
     progress: Callable[[int, int], None] | None = None,
     max_findings: int = MAX_FINDINGS,
+    fix: FileName | None = None,
+    format: str | None = None,
+    deep: bool = False,
 ) -> Report:
-    """Check chat training data and everything that is held out from it.
+    """Check training data and everything that is held out from it.
 
     One streaming pass over each file; memory does not grow with the file but for 24 bytes a row
     and the findings.
 
     Args:
-        path: JSON Lines (``.jsonl``, also ``.gz`` and ``.zst``), or ``demo:train``.
+        path: JSON Lines (``.jsonl``, also ``.gz`` and ``.zst``), Parquet, or ``demo:train``.
         provider: Who is to train on it, one or several; sets limits and severities.
         model: What is to be trained: picks the tokenizer (a folder, a hub model that was
             downloaded before, an OpenAI model, ``demo``).
@@ -38,28 +43,63 @@ def validate(
         max_length: Tokens that a row may have; more is an error.
         progress: Called as ``progress(done_bytes, total_bytes)``, over all files.
         max_findings: How many findings to keep; all are counted.
+        fix: Write a copy here in which everything is mended that can be mended safely. Each change
+            is listed (`Report.fixed`, and a ``.changes.jsonl`` beside the copy); a row that still
+            has an error is left out of it, and listed. For chat rows only.
+        format: Of the rows, such as ``gemini`` (see `unift.data.formats`); None to look.
+        deep: Also look for near duplicates (within 50,000 rows of a file), for secrets and
+            personal data, and for answers in another language. Some 1,000 rows a second.
 
     Returns:
         The report. Bad data is no exception here; `Report.raise_if_bad` makes it one.
 
     Raises:
-        UsageError: A file is missing or is a folder, or a provider does not exist.
-        MissingDependency: A ``.zst`` file, and zstandard is not installed.
+        UsageError: A file is missing or is a folder, or a provider or format does not exist.
+        MissingDependency: A Parquet file and no pyarrow, or `deep` and not ``unift[data]``.
     """
     # Imported here: `import unift` has no use for the decoder and the threads behind this.
     from unift.data._job import Job
-    from unift.data._limits import KNOWN, limits_of
+    from unift.data._limits import known_limits, limits_of
     from unift.data._lines import find_file
     from unift.data._sink import Sink
+    from unift.data.formats import format_named
 
+    form = format_named(format) if format is not None else None
     asked = (provider,) if isinstance(provider, str) else tuple(provider or ())
-    named = {"train": path, "validation": validation, "test": test}
-    files = {part: (find_file(name), str(name)) for part, name in named.items() if name is not None}
     limits = {name: limits_of(name, model) for name in asked}
-    job = Job(
-        Sink({name: one.family for name, one in limits.items()}, max_findings),
-        limits if asked else KNOWN,
-        bool(asked),
-        max_length,
+    families = {name: one.family for name, one in limits.items()}
+
+    def check(
+        named: dict[str, FileName | None],
+        failed: Callable[[str, int, str], None] | None = None,
+        progress: Callable[[int, int], None] | None = None,
+    ) -> Report:
+        files = {
+            part: (find_file(name), str(name)) for part, name in named.items() if name is not None
+        }
+        sink = Sink(families, max_findings, failed)
+        job = Job(sink, limits if asked else known_limits(), bool(asked), max_length)
+        return job.run(
+            files, counter_model=model, asked=asked, progress=progress, form=form, deep=deep
+        )
+
+    report = check({"train": path, "validation": validation, "test": test}, progress=progress)
+    if fix is None:
+        return report
+    from unift.data._mend import mend
+
+    if report.format != "openai-chat":
+        raise UsageError(
+            f"Only chat rows are mended; these are {report.format} ({report.format_reason}).",
+            code="bad_fix_format",
+            where=str(path),
+            fix=f"convert them first: unift convert {path} --to openai-chat --out OUT",
+        )
+    fixed = mend(
+        find_file(path),
+        str(path),
+        fix,
+        families,
+        lambda file, failed: check({"train": file}, failed),
     )
-    return job.run(files, counter_model=model, asked=asked, progress=progress)
+    return replace(report, fixed=fixed)

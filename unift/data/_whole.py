@@ -54,24 +54,32 @@ class Signatures:
             self._systems[system] = 1
             self._system_line[system] = line
 
-    def report(self, say: Say) -> None:
-        """Findings within this file."""
+    def report(self, say: Say) -> set[int]:
+        """Findings within this file; answers the lines that repeat another one."""
+        repeats: set[int] = set()
         for line, first in _repeats(self.rows, self.lines):
+            repeats.add(line)
             say("UD600", self.file, line, f"The row is the same as line {first}.")
         for line, first in _contradictions(self.prompts, self.rows, self.lines):
             say("UD601", self.file, line, f"Line {first} answers the same prompt differently.")
         self._report_answers(say)
         self._report_systems(say)
+        return repeats
 
-    def report_leaks(self, other: Signatures, say: Say) -> None:
-        """Findings about rows of `other`, held out from training, that are in this file."""
+    def report_leaks(self, other: Signatures, say: Say) -> set[int]:
+        """Findings about rows of `other`, held out from training, that are in this file.
+
+        Answers the lines of `other` that have one.
+        """
+        told: set[int] = set()
         for line, mine in _shared(other.rows, other.lines, self.rows, self.lines):
+            told.add(line)
             say("UD602", other.file, line, f"The row is line {mine} of {self.file}.")
-        same = {line for line, _ in _shared(other.rows, other.lines, self.rows, self.lines)}
         for line, mine in _shared(other.prompts, other.lines, self.prompts, self.lines):
-            if line not in same:
+            if line not in told:
                 message = f"The prompt is that of line {mine} of {self.file}."
                 say("UD603", other.file, line, message)
+        return told
 
     def _report_answers(self, say: Say) -> None:
         total = len(self.rows)

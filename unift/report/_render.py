@@ -46,7 +46,7 @@ def render(
         "data": data_view(validation) if validation else None,
         "expected": estimate_view(run, estimate, training),
         "lineage": lineage_view(run, evaluation),
-        "headline": _headline(compared, training, found),
+        "headline": _headline(compared, training, found, validation),
     }
     return (
         _environment()
@@ -61,7 +61,9 @@ def render(
     )
 
 
-def _headline(compared: Doc | None, training: Doc | None, diagnosis: Doc | None) -> dict[str, str]:
+def _headline(
+    compared: Doc | None, training: Doc | None, diagnosis: Doc | None, validation: Doc | None
+) -> dict[str, str]:
     """Badge (a word and its tone) and the sentence at the top."""
     if compared:
         return {**compared["badge"], **compared["verdict"]}
@@ -75,6 +77,15 @@ def _headline(compared: Doc | None, training: Doc | None, diagnosis: Doc | None)
             "word": word.capitalize(),
             "tone": tones.get(word, "open"),
             "found": sentence,
+            "figures": "",
+        }
+    if validation and validation.get("file"):
+        errors = int(validation.get("errors") or 0)
+        state = f"{errors:,} error{'s' if errors != 1 else ''}" if errors else "no errors"
+        return {
+            "word": "Not ready" if errors else "Ready",
+            "tone": "bad" if errors else "good",
+            "found": f"{validation['file']} has {state} in {validation.get('rows', 0):,} rows.",
             "figures": "",
         }
     return {

@@ -75,13 +75,17 @@ def data_view(doc: Doc) -> dict[str, Any]:
                 "fix": one.get("fix") or "",
                 "count": 0,
                 "places": [],
+                "all": [],
             },
         )
         kind["count"] += 1
+        kind["all"].append(one)
         if len(kind["places"]) < _PLACES and one.get("line"):
             kind["places"].append(f"line {one['line']}")
     # The validator keeps the first findings of each kind and counts all of them.
     counts: Mapping[str, int] = doc.get("counts") or {}
+    verdicts: Mapping[str, bool] = doc.get("verdicts") or {}
+    refusals: Mapping[str, Mapping[str, int]] = doc.get("refusals") or {}
     for kind in kinds.values():
         kind["count"] = max(kind["count"], counts.get(kind["code"], 0))
     rows = sorted(kinds.values(), key=lambda kind: (order.get(kind["severity"], 3), kind["code"]))
@@ -90,6 +94,9 @@ def data_view(doc: Doc) -> dict[str, Any]:
         "rows": doc.get("rows"),
         "tokens": doc.get("tokens"),
         "findings": rows,
+        "verdicts": [(name, good, refusals.get(name, {})) for name, good in verdicts.items()],
+        "fixed": doc.get("fixed"),
+        "shown": doc.get("shown") or [],
         "counts": [
             (severity, sum(kind["count"] for kind in rows if kind["severity"] == severity))
             for severity in order

@@ -1,0 +1,92 @@
+"""The rows of a file without errors, each with its bytes and what is said in it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from unift.data._finding import Path as JsonPath
+from unift.data._finding import data_error
+from unift.data._layout import layout
+from unift.data._lines import blocks
+from unift.data._other import check_other
+from unift.data._parse import parse
+from unift.data._row import check_row
+from unift.data._rows import plain
+from unift.data._scan import CHAT, Content, content_of, first_values
+from unift.data._sink import Sink
+from unift.data.formats import Format, detect
+
+
+@dataclass(frozen=True, slots=True)
+class RowContent:
+    """One row: its line, its bytes, its value and what is said in it."""
+
+    line: int
+    raw: bytes
+    value: dict[str, Any]
+    content: Content
+    format: str
+
+
+def contents(path: Path, shown: str) -> Iterator[RowContent]:
+    """Every row in file order, in whatever format the file is.
+
+    Raises:
+        DataError: A row has an error; file and line are in `where`.
+    """
+    form: Format | None = None
+    rows = 0
+
+    def report(code: str, line: int, message: str, fix: str | None) -> None:
+        sink = Sink({}, 1)
+        if sink.add(code, file=shown, line=line, message=message, fix=fix) == "error":
+            raise data_error(sink.findings, 1, shown)
+
+    for block in blocks(path, report):
+        if block.first == 1:
+            other = layout(block.lines)
+            if other is not None:
+                report(other[0], 1, other[1], None)
+        if form is None:
+            form = detect(first_values(block.lines))[0]
+        for number, line in enumerate(block.lines, block.first):
+            if not line or line.isspace():
+                continue
+            rows += 1
+            value, chat = _checked(number, line, form, shown)
+            yield RowContent(number, line.strip(), value, content_of(chat), form.name)
+    if not rows:
+        report("UD001", 0, "The file has no rows.", None)
+
+
+def _checked(number: int, line: bytes, form: Format, shown: str) -> tuple[Any, dict[str, Any]]:
+    """The row as it is, and as chat."""
+    if form.name == CHAT and plain(line) is not None:
+        value = json.loads(line)
+        return value, value
+    sink = Sink({}, 1000)
+    text: str | None = None
+
+    def note(
+        code: str, path: JsonPath, message: str, fix: str | None = None, at: int | None = None
+    ) -> None:
+        seen = text if text is not None else line.decode("utf-8", "replace")
+        sink.add(
+            code, file=shown, line=number, path=path, message=message, fix=fix, text=seen, at=at
+        )
+
+    text, value = parse(line, note)
+    chat = value
+    if not sink.severities["error"]:
+        if form.name == CHAT:
+            check_row(value, note)
+        else:
+            chat = check_other(value, form, note)
+    errors = sink.severities["error"]
+    if errors or chat is None:
+        raise data_error(sink.findings, errors, shown)
+    return value, chat

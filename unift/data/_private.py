@@ -1,0 +1,98 @@
+"""Secrets and personal data in texts, through kept detectors.
+
+Secrets: detect-secrets (Yelp), the detectors that know the form of one vendor's keys; those that
+guess from entropy or from words such as "password" are left out, because prose is full of both.
+People: phonenumbers (Google's libphonenumber) for numbers with a country code, python-stdnum for
+the check digits of bank accounts (ISO 13616) and cards (ISO/IEC 7812), a pattern for addresses.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager
+from typing import Any, cast
+
+from unift.errors import MissingDependency
+
+Found = Callable[[str, int, str], Any]
+"""``found(code, message index, message)``"""
+
+_DETECTORS = (
+    "AWSKeyDetector", "AzureStorageKeyDetector", "DiscordBotTokenDetector", "GitHubTokenDetector",
+    "GitLabTokenDetector", "JwtTokenDetector", "MailchimpDetector", "NpmDetector",
+    "OpenAIDetector", "PrivateKeyDetector", "PypiTokenDetector", "SendGridDetector",
+    "SlackDetector", "SquareOAuthDetector", "StripeDetector", "TelegramBotTokenDetector",
+    "TwilioKeyDetector",
+)  # fmt: skip
+_MAIL = re.compile(r"\b[\w.+-]{1,64}@([\w-]{1,63}(?:\.[\w-]{2,63}){1,4})\b")
+# Reserved for examples (RFC 2606, RFC 6761).
+_MADE_UP = re.compile(r"(?:^|\.)(?:example(?:\.(?:com|net|org))?|test|invalid|localhost)$")
+_ACCOUNT = re.compile(r"\b[A-Z]{2}\d{2}(?: ?[A-Z0-9]{4}){2,7}(?: ?[A-Z0-9]{1,3})?\b")
+_CARD = re.compile(r"(?<![\d.])(?:\d[ -]?){12,18}\d(?![\d.])")
+
+
+class Private:
+    """Looks into texts, one kind of finding a row at most. Use as a context manager."""
+
+    def __init__(self) -> None:
+        try:
+            import phonenumbers
+            from detect_secrets.core.scan import scan_line
+            from detect_secrets.settings import transient_settings
+            from stdnum import iban, luhn
+        except ImportError:
+            raise MissingDependency(
+                "Looking for secrets and personal data needs detect-secrets, phonenumbers and "
+                "python-stdnum.",
+                where="deep",
+                fix="pip install 'unift[data]'",
+            ) from None
+        self._phones: Any = phonenumbers
+        self._scan: Any = scan_line
+        self._iban: Any = iban
+        self._luhn: Any = luhn
+        self._settings = cast(
+            "AbstractContextManager[Any]",
+            transient_settings(
+                # No filters: one of them would ask the vendor whether a key works.
+                {"plugins_used": [{"name": name} for name in _DETECTORS], "filters_used": []}
+            ),
+        )
+
+    def __enter__(self) -> Private:
+        self._settings.__enter__()
+        return self
+
+    def __exit__(self, *error: Any) -> None:
+        self._settings.__exit__(*error)
+
+    def check(self, texts: Sequence[str], found: Found) -> None:
+        """Pass what is in the texts of one row to `found`. A secret is never shown whole."""
+        for index, text in enumerate(texts):
+            secret = next((one for line in text.splitlines() for one in self._scan(line)), None)
+            if secret is not None:
+                shown = f" ({secret.secret_value[:4]}…)" if secret.secret_value else ""
+                found("UD800", index, f"The text has a secret: {secret.type}{shown}.")
+                break
+        for index, text in enumerate(texts):
+            kind = next(self._personal(text), None)
+            if kind is not None:
+                found("UD801", index, f"The text has {kind}.")
+                break
+
+    def _personal(self, text: str) -> Iterator[str]:
+        if "@" in text:
+            for match in _MAIL.finditer(text):
+                if not _MADE_UP.search(match[1].lower()):
+                    yield f"a mail address at {match[1]}"
+        if "+" in text and next(iter(self._phones.PhoneNumberMatcher(text, None)), None):
+            yield "a phone number"
+        for match in _ACCOUNT.finditer(text):
+            if self._iban.is_valid(match[0]):
+                yield f"a bank account number ({match[0][:4]}…)"
+        for match in _CARD.finditer(text):
+            digits = re.sub(r"\D", "", match[0])
+            # 3, 4, 5, 6: the first digits of payment cards. Two digits alone are a test number.
+            if digits[0] in "3456" and len(set(digits)) > 2 and self._luhn.is_valid(digits):
+                yield f"a payment card number ({digits[:4]}…)"

@@ -1,0 +1,83 @@
+"""The formats in which training rows are written, and how to tell which one a file has."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any, cast
+
+from unift._text import did_you_mean
+from unift.data.formats import _gemini, _openai, _plain
+from unift.data.formats._model import LOSSES, Format, Lose, NothingLeftError, Row
+from unift.data.formats._reduce import reduce
+from unift.errors import UsageError
+
+__all__ = [
+    "FORMATS",
+    "LOSSES",
+    "Format",
+    "Lose",
+    "NothingLeftError",
+    "Row",
+    "detect",
+    "format_named",
+    "reduce",
+]
+
+#: More telling keys first: the first one whose keys are all there is the format of a row.
+FORMATS: dict[str, Format] = {
+    one.name: one
+    for one in (
+        _openai.PREFERENCE,
+        _gemini.PREFERENCE,
+        _gemini.RFT,
+        _gemini.TUNING,
+        _openai.CHAT,
+        _openai.RFT,
+        _plain.SHAREGPT,
+        _plain.ALPACA,
+        _plain.COMPLETION,
+    )
+}
+# What people say for the format that they most often mean.
+_SHORT = {"openai": "openai-chat", "chat": "openai-chat", "google": "gemini", "vertex": "gemini"}
+
+
+def format_named(name: str) -> Format:
+    """A format by its name or a short form of it.
+
+    Raises:
+        UsageError: There is none of that name; the nearest one is in `fix`.
+    """
+    found = FORMATS.get(_SHORT.get(name, name))
+    if found is None:
+        raise UsageError(
+            f"There is no format '{name}'.",
+            code="unknown_format",
+            where=name,
+            fix=did_you_mean(name, FORMATS),
+        )
+    return found
+
+
+def detect(rows: Iterable[Any]) -> tuple[Format, str]:
+    """The format of a file by its first rows, and the reason in words.
+
+    The first row that has the keys of a format decides; a file of which no row has, is taken for
+    chat. Chat rows that all end with the user and have keys of their own are reinforcement rows.
+    """
+    sample = [cast("dict[str, Any]", row) for row in rows if isinstance(row, dict)]
+    for number, row in enumerate(sample, 1):
+        for one in FORMATS.values():
+            if all(key in row for key in one.keys):
+                if one is _openai.CHAT and all(map(_prompt_only, sample)):
+                    return _openai.RFT, "messages end with the user, and there are keys for graders"
+                keys = " and ".join(f"`{key}`" for key in one.keys)
+                return one, f"row {number} has {keys}"
+    return _openai.CHAT, "no row has the keys of another format"
+
+
+def _prompt_only(row: dict[str, Any]) -> bool:
+    messages = row.get("messages")
+    last: Any = cast("list[Any]", messages)[-1] if isinstance(messages, list) and messages else None
+    role = cast("dict[str, Any]", last).get("role") if isinstance(last, dict) else None
+    return role == "user" and bool(row.keys() - {"messages", "tools", "parallel_tool_calls"})

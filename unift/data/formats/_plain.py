@@ -1,0 +1,243 @@
+"""Formats of open data sets: prompt/completion, Alpaca, ShareGPT.
+
+Sources: prompt/completion as trl 1.16 reads it ("Dataset formats and types"), in text and in
+messages; Alpaca as the Stanford Alpaca repository defines it, with `system` and `history` as
+LLaMA-Factory adds them; ShareGPT with function calls as LLaMA-Factory's data/README.md has it.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any, cast
+
+from unift.data._parse import Note
+from unift.data.formats._model import (
+    Format,
+    Lose,
+    Message,
+    Row,
+    list_field,
+    plain_text,
+    text_field,
+)
+
+
+def _others(fields: Mapping[str, Any], *known: str) -> dict[str, Any]:
+    return {key: value for key, value in fields.items() if key not in known}
+
+
+def _read_completion(fields: dict[str, Any], note: Note) -> Row | None:
+    messages: list[Message] = []
+    places: list[Any] = []
+    for key, role in (("prompt", "user"), ("completion", "assistant")):
+        value = fields.get(key)
+        if isinstance(value, list):
+            listed = cast("list[Message]", value)
+            messages += listed
+            places += [(key, index) for index in range(len(listed))]
+            continue
+        text = text_field(fields, key, note)
+        if text is None:
+            return None
+        messages.append({"role": role, "content": text})
+        places.append((key,))
+    return Row(
+        "chat",
+        messages,
+        tools=fields.get("tools"),
+        places=places,
+        extra=_others(fields, "prompt", "completion", "tools"),
+    )
+
+
+def _write_completion(row: Row, lose: Lose) -> dict[str, Any]:
+    return {
+        "prompt": plain_text(row.messages[0]) if len(row.messages) > 1 else "",
+        "completion": plain_text(row.messages[-1]),
+    }
+
+
+def _read_alpaca(fields: dict[str, Any], note: Note) -> Row | None:
+    texts = {key: text_field(fields, key, note) for key in ("instruction", "output")}
+    for key in ("input", "system"):
+        texts[key] = text_field(fields, key, note, needed=False)
+    instruction, output = texts["instruction"], texts["output"]
+    if instruction is None or output is None:
+        return None
+    messages: list[Message] = []
+    places: list[Any] = []
+    if texts["system"]:
+        messages.append({"role": "system", "content": texts["system"]})
+        places.append(("system",))
+    history: Any = fields.get("history") or []
+    for index, turn in enumerate(cast("list[Any]", history) if isinstance(history, list) else []):
+        pair = cast("list[Any]", turn) if isinstance(turn, list) else []
+        if len(pair) != 2 or not all(isinstance(text, str) for text in pair):
+            note("UD901", ("history", index), "The turn is not a question and an answer.")
+            return None
+        messages += [
+            {"role": role, "content": text}
+            for role, text in zip(("user", "assistant"), pair, strict=True)
+        ]
+        places += [("history", index, 0), ("history", index, 1)]
+    question = "\n".join(filter(None, (instruction, texts["input"])))
+    messages += [
+        {"role": "user", "content": question},
+        {"role": "assistant", "content": output},
+    ]
+    places += [("instruction",), ("output",)]
+    extra = _others(fields, "instruction", "input", "output", "system", "history")
+    return Row("chat", messages, places=places, extra=extra)
+
+
+def _write_alpaca(row: Row, lose: Lose) -> dict[str, Any]:
+    out: dict[str, Any] = {}
+    messages = list(row.messages)
+    if messages[0]["role"] == "system":
+        out["system"] = plain_text(messages.pop(0))
+    texts = [plain_text(message) for message in messages]
+    question = texts[-2] if len(texts) > 1 else ""
+    out = {"instruction": question, "input": "", "output": texts[-1], **out}
+    if len(texts) > 2:
+        out["history"] = [list(pair) for pair in zip(texts[:-2:2], texts[1:-2:2], strict=True)]
+    return out
+
+
+_SHAREGPT_ROLES = {
+    "system": "system",
+    "human": "user",
+    "user": "user",
+    "gpt": "assistant",
+    "chatgpt": "assistant",
+    "assistant": "assistant",
+    "model": "assistant",
+    "function_call": "function_call",
+    "observation": "tool",
+    "tool": "tool",
+}
+
+
+def _read_sharegpt(fields: dict[str, Any], note: Note) -> Row | None:
+    turns = list_field(fields, "conversations", note)
+    if turns is None:
+        return None
+    messages: list[Message] = []
+    places: list[Any] = []
+    if isinstance(fields.get("system"), str) and fields["system"]:
+        messages.append({"role": "system", "content": fields["system"]})
+        places.append(("system",))
+    calls = 0
+    for index, turn in enumerate(turns):
+        path = ("conversations", index)
+        each = cast("dict[str, Any]", turn) if isinstance(turn, dict) else {}
+        said, value = _SHAREGPT_ROLES.get(str(each.get("from"))), each.get("value")
+        if said is None or not isinstance(value, str):
+            note("UD901", path, 'The turn is not {"from": "human|gpt|system|...", "value": text}.')
+            return None
+        message: Message = {"role": said, "content": value}
+        if said == "function_call":
+            calls += 1
+            call = _call(value, calls)
+            if call is None:
+                note("UD302", (*path, "value"), 'The call is not {"name", "arguments"} in JSON.')
+                return None
+            message = {"role": "assistant", "tool_calls": [call]}
+        elif said == "tool":
+            message["tool_call_id"] = f"call_{calls}"
+        messages.append(message)
+        places.append(path)
+    tools = _declared(fields.get("tools"))
+    if tools is None and fields.get("tools"):
+        note("UD307", ("tools",), "`tools` is not a list of functions in JSON.")
+        return None
+    extra = _others(fields, "conversations", "system", "tools")
+    return Row("chat", messages, tools=tools, places=places, extra=extra)
+
+
+def _call(value: str, number: int) -> dict[str, Any] | None:
+    try:
+        parsed: Any = json.loads(value)
+    except (ValueError, RecursionError):
+        return None
+    fields = cast("dict[str, Any]", parsed) if isinstance(parsed, dict) else {}
+    if not isinstance(fields.get("name"), str) or not isinstance(fields.get("arguments"), dict):
+        return None
+    arguments = json.dumps(fields["arguments"], ensure_ascii=False)
+    function = {"name": fields["name"], "arguments": arguments}
+    return {"id": f"call_{number}", "type": "function", "function": function}
+
+
+def _declared(tools: Any) -> list[Any] | None:
+    if isinstance(tools, str) and tools:
+        try:
+            tools = json.loads(tools)
+        except (ValueError, RecursionError):
+            return None
+    if not isinstance(tools, list):
+        return None
+    return [
+        one
+        if isinstance(one, dict) and "function" in one
+        else {"type": "function", "function": one}
+        for one in cast("list[Any]", tools)
+    ]
+
+
+def _write_sharegpt(row: Row, lose: Lose) -> dict[str, Any]:
+    out: dict[str, Any] = {"conversations": []}
+    messages = list(row.messages)
+    if messages[0]["role"] == "system":
+        out["system"] = plain_text(messages.pop(0))
+    waiting = False
+    for message in messages:
+        role, text = message["role"], plain_text(message)
+        calls = cast("list[dict[str, Any]]", message.get("tool_calls") or [])
+        if len(calls) > 1 or (calls and text):
+            lose("tools", "calls in parallel, or beside a text")
+            calls = calls[:1]
+        if calls:
+            function = calls[0]["function"]
+            call = {"name": function["name"], "arguments": json.loads(function["arguments"])}
+            turn = {"from": "function_call", "value": json.dumps(call, ensure_ascii=False)}
+        elif role == "tool":
+            if not waiting:
+                continue  # the answer to a call that was dropped
+            turn = {"from": "observation", "value": text}
+        else:
+            turn = {"from": "human" if role == "user" else "gpt", "value": text}
+        waiting = bool(calls)
+        out["conversations"].append(turn)
+    if row.tools is not None:
+        declared = [tool["function"] for tool in row.tools]
+        out["tools"] = json.dumps(declared, ensure_ascii=False)
+    return out
+
+
+COMPLETION = Format(
+    "prompt-completion",
+    "chat",
+    ("prompt", "completion"),
+    frozenset(),
+    _read_completion,
+    _write_completion,
+    "trl, 'Dataset formats and types'",
+)
+ALPACA = Format(
+    "alpaca",
+    "chat",
+    ("instruction", "output"),
+    frozenset({"system", "turns", "alternate"}),
+    _read_alpaca,
+    _write_alpaca,
+    "tatsu-lab/stanford_alpaca; LLaMA-Factory data/README.md",
+)
+SHAREGPT = Format(
+    "sharegpt",
+    "chat",
+    ("conversations",),
+    frozenset({"system", "turns", "tools"}),
+    _read_sharegpt,
+    _write_sharegpt,
+    "LLaMA-Factory data/README.md",
+)

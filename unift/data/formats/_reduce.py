@@ -1,0 +1,155 @@
+"""Take out of a row what a target has no place for, telling what went."""
+
+from __future__ import annotations
+
+from typing import Any, cast
+
+from unift.data._parts import text_of_parts
+from unift.data.formats._model import Format, Lose, Message, NothingLeftError, Row
+
+
+def reduce(row: Row, target: Format, lose: Lose) -> Row:
+    """A row that `target` can hold.
+
+    Raises:
+        NothingLeftError: No answer is left, or the two kinds have nothing in common.
+    """
+    holds = target.holds
+    if row.kind != target.kind:
+        row = _as_kind(row, target, lose)
+    messages, chosen, rejected = (
+        [_message(one, holds, lose) for one in part]
+        for part in (row.messages, row.chosen, row.rejected)
+    )
+    tools = row.tools
+    if "tools" not in holds:
+        if tools:
+            lose("tools", "tool declarations")
+        tools = None
+        messages, chosen, rejected = (
+            _without_tools(part, lose) for part in (messages, chosen, rejected)
+        )
+    elif tools and "settings" not in holds:
+        tools = [_without_strict(tool, lose) for tool in tools]
+    if row.parallel is not None and "settings" not in holds:
+        lose("settings", "parallel_tool_calls")
+    if row.extra and "extra" not in holds:
+        lose("extra", ", ".join(sorted(map(str, row.extra)))[:80])
+    messages = _turns(messages, holds, lose)
+    reduced = Row(
+        row.kind,
+        messages,
+        chosen,
+        rejected,
+        tools,
+        row.parallel if "settings" in holds else None,
+        row.extra if "extra" in holds else {},
+    )
+    _check_left(reduced)
+    return reduced
+
+
+def _as_kind(row: Row, target: Format, lose: Lose) -> Row:
+    if (row.kind, target.kind) == ("preference", "chat"):
+        lose("rejected", "the answer that is not preferred")
+        whole = [*row.messages, *row.chosen]
+        return Row("chat", whole, [], [], row.tools, row.parallel, row.extra)
+    raise NothingLeftError(f"a {row.kind} row cannot be written as {target.name} ({target.kind})")
+
+
+def _message(message: Message, holds: frozenset[str], lose: Lose) -> Message:
+    copy = dict(message)
+    if "weights" not in holds and copy.pop("weight", 1) == 0:
+        lose("weights", "an answer with weight 0")
+    if "names" not in holds and copy.pop("name", None) is not None:
+        lose("names", str(message["name"])[:40])
+    if "refusals" not in holds:
+        refusal = copy.pop("refusal", None)
+        if refusal is not None:
+            lose("refusals", "a refusal")
+            copy["content"] = copy.get("content") or refusal
+    content = copy.get("content")
+    if isinstance(content, list):
+        copy["content"] = _parts(cast("list[dict[str, Any]]", content), holds, lose)
+    return copy
+
+
+def _parts(parts: list[dict[str, Any]], holds: frozenset[str], lose: Lose) -> Any:
+    kept: list[dict[str, Any]] = []
+    for part in parts:
+        if part.get("type") == "image_url":
+            if "images" not in holds:
+                lose("images", "an image")
+                continue
+            image = cast("dict[str, Any]", part["image_url"])
+            if image.get("detail") is not None and "settings" not in holds:
+                lose("settings", "image detail")
+                part = {**part, "image_url": {"url": image["url"]}}
+        elif part.get("type") == "refusal" and "refusals" not in holds:
+            lose("refusals", "a refusal")
+            part = {"type": "text", "text": part["refusal"]}
+        kept.append(part)
+    if "parts" in holds:
+        return kept
+    if len(kept) > 1:
+        lose("parts", f"{len(kept)} parts, joined by line ends")
+    return text_of_parts(kept)
+
+
+def _without_tools(messages: list[Message], lose: Lose) -> list[Message]:
+    kept: list[Message] = []
+    for message in messages:
+        if message.get("role") == "tool":
+            lose("tools", "a tool result")
+            continue
+        copy = dict(message)
+        if copy.pop("tool_calls", None):
+            lose("tools", "a tool call")
+            if not copy.get("content"):
+                continue
+        kept.append(copy)
+    return kept
+
+
+def _without_strict(tool: dict[str, Any], lose: Lose) -> dict[str, Any]:
+    function = cast("dict[str, Any]", tool["function"])
+    if "strict" not in function:
+        return tool
+    lose("settings", "strict")
+    return {**tool, "function": {k: v for k, v in function.items() if k != "strict"}}
+
+
+def _turns(messages: list[Message], holds: frozenset[str], lose: Lose) -> list[Message]:
+    systems = [one for one in messages if one.get("role") in ("system", "developer")]
+    if "any order" in holds:
+        return messages
+    rest = [one for one in messages if one.get("role") not in ("system", "developer")]
+    if systems and (len(systems) > 1 or messages[0] is not systems[0]):
+        lose("turns", "system messages that are not the first")
+        systems = systems[:1]
+    if systems and "system" not in holds:
+        lose("system", "the system prompt")
+        systems = []
+    if "turns" not in holds and len(rest) > 2:
+        lose("turns", f"{len(rest) - 2} earlier messages")
+        rest = rest[-2:]
+    elif ("turns" not in holds or "alternate" in holds) and not _alternates(rest):
+        lose("turns", "turns that do not alternate")
+        rest = rest[-2:]
+    return [*({**one, "role": "system"} for one in systems), *rest]
+
+
+def _alternates(messages: list[Message]) -> bool:
+    return len(messages) % 2 == 0 and all(
+        one.get("role") == ("user", "assistant")[index % 2] for index, one in enumerate(messages)
+    )
+
+
+def _check_left(row: Row) -> None:
+    roles = [one.get("role") for one in row.messages]
+    if row.kind == "chat" and (not roles or roles[-1] != "assistant"):
+        raise NothingLeftError("no answer is left")
+    if row.kind == "preference" and not (row.chosen and row.rejected and roles):
+        raise NothingLeftError("no pair of answers is left")
+    if row.kind == "reinforcement" and (not roles or roles[-1] != "user"):
+        raise NothingLeftError("no question is left")

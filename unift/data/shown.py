@@ -1,0 +1,161 @@
+"""Rows as a model will see them: the text of its chat template, and what of it is learnt."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from typing import Any, cast
+
+from unift import demo
+from unift.data._examples import read_examples
+from unift.errors import DataError, MissingDependency, UniftError, UsageError
+
+
+@dataclass(frozen=True, slots=True)
+class ShownRow:
+    """One rendered row.
+
+    Attributes:
+        file: As the user named it.
+        line: 1-based.
+        pieces: The text in order, in pieces: (text, True if it carries loss).
+        tokens: Of the whole row.
+        trained: Tokens that carry loss.
+        stop: The token with which the last trained turn ends.
+        cut: Tokens above `max_length`; 0 if the row fits or no length was given.
+        problem: Why it cannot be trained on; empty if it can.
+    """
+
+    file: str
+    line: int
+    pieces: tuple[tuple[str, bool], ...]
+    tokens: int = 0
+    trained: int = 0
+    stop: str = ""
+    cut: int = 0
+    problem: str = ""
+
+    @property
+    def summary(self) -> str:
+        """Counts, mask share, stop token and what is too long, in one line."""
+        if self.problem:
+            return self.problem
+        share = 100 * self.trained / self.tokens
+        cut = f"; {self.cut} tokens too long" if self.cut else ""
+        return (
+            f"{self.tokens} tokens, {self.trained} trained ({share:.0f}%), stops with "
+            f"{self.stop!r}{cut}"
+        )
+
+    def as_dict(self) -> dict[str, Any]:
+        """As the ``--json`` document has it."""
+        return {
+            "file": self.file,
+            "line": self.line,
+            "tokens": self.tokens,
+            "trained": self.trained,
+            "stop": self.stop,
+            "cut": self.cut,
+            "problem": self.problem,
+            "summary": self.summary,
+            "pieces": [{"text": text, "trained": trained} for text, trained in self.pieces],
+        }
+
+
+def show_rows(
+    path: str | os.PathLike[str],
+    model: str | None,
+    count: int,
+    *,
+    max_length: int | None = None,
+) -> list[ShownRow]:
+    """The first rows of a file through the chat template of a model. Nothing is downloaded.
+
+    Args:
+        path: As for `unift.validate`.
+        model: A folder with a tokenizer, a hub model that was downloaded before, or ``demo``.
+        count: How many rows. Rows after one with an error are not shown.
+        max_length: Longer rows say by how much.
+
+    Raises:
+        UsageError: No model, or its tokenizer is not on this machine.
+        MissingDependency: transformers is not installed.
+        DataError: The model has no chat template.
+    """
+    from unift.data.rendering import render, stop_token_ids
+
+    tokenizer = _tokenizer(model)
+    stops = stop_token_ids(tokenizer)
+    shown: list[ShownRow] = []
+    rows = read_examples(path)
+    while len(shown) < count:
+        try:
+            example = next(rows, None)
+        except DataError:
+            break  # the report has it already
+        if example is None:
+            break
+        try:
+            seen = render(tokenizer, example.messages, example.tools, stop_ids=stops)
+        except DataError as error:
+            if error.code == "no_chat_template":
+                raise
+            shown.append(ShownRow(example.file, example.line, (), problem=error.message))
+            continue
+        last = max(index for index, trained in enumerate(seen.trained) if trained)
+        shown.append(
+            ShownRow(
+                file=example.file,
+                line=example.line,
+                pieces=_pieces(seen.text, seen.spans),
+                tokens=len(seen.input_ids),
+                trained=seen.trained_tokens,
+                stop=str(tokenizer.decode([seen.input_ids[last]])),
+                cut=max(0, len(seen.input_ids) - max_length) if max_length else 0,
+            )
+        )
+    return shown
+
+
+def _pieces(text: str, spans: tuple[tuple[int, int], ...]) -> tuple[tuple[str, bool], ...]:
+    pieces: list[tuple[str, bool]] = []
+    at = 0
+    for start, end in spans:
+        if start > at:
+            pieces.append((text[at:start], False))
+        pieces.append((text[start:end], True))
+        at = end
+    if at < len(text):
+        pieces.append((text[at:], False))
+    return tuple(pieces)
+
+
+def _tokenizer(model: str | None) -> Any:
+    if model is None:
+        raise UsageError(
+            "Showing rows needs a model: its chat template decides what is seen.",
+            code="no_model",
+            where="show",
+            fix="add --model, a folder or a hub model that is on this machine",
+        )
+    try:
+        from transformers import AutoTokenizer
+    except ImportError:
+        raise MissingDependency(
+            "Chat templates need transformers.", where="show", fix="pip install 'unift[local]'"
+        ) from None
+    name = str(demo.model_path()) if model == demo.MODEL else model
+    name = name.removeprefix("path:").removeprefix("hf:")
+    try:
+        return cast("Any", AutoTokenizer).from_pretrained(
+            os.path.expanduser(name), local_files_only=True, trust_remote_code=False
+        )
+    except UniftError:
+        raise
+    except Exception as error:  # noqa: BLE001  # transformers raises whatever went wrong inside
+        raise UsageError(
+            f"The tokenizer of {model} is not on this machine ({type(error).__name__}).",
+            code="no_tokenizer",
+            where=model,
+            fix=f"hf download {name} --include 'token*' '*.jinja' '*.json', or name a folder",
+        ) from None
