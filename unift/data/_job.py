@@ -81,6 +81,7 @@ class Job:
                     seen=seen,
                     counted=self._row_length,
                     on_images=self._row_images,
+                    watched=self._lowest,
                     form=form,
                     deep=deeps.get(part),
                 ).run()
@@ -168,8 +169,6 @@ class Job:
             self._sink.add("UD906", file=file, message=message, severity="warning", providers=())
 
     def _row_length(self, file: str, line: int, tokens: int) -> None:
-        if self._lowest is None or tokens <= self._lowest:
-            return
         about = "" if self._exact else "about "
         if self._max_length is not None and tokens > self._max_length:
             # An estimate must not stop a run that may be fine.

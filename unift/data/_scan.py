@@ -65,7 +65,11 @@ class Scan:
         path: The file, found.
         shown: Its name in findings.
         seen: Called with the bytes read so far, a block at a time.
-        long_row: Called with (line, tokens) of each counted row.
+        counted: Called with (file, line, tokens) of rows with more tokens than `watched`.
+        watched: The lowest limit that anybody has; None for no limit.
+        on_images: Called with (file, line, images) of rows that have images.
+        form: Format of the rows; None to look.
+        deep: What takes a closer look at every good row, if anything does.
     """
 
     def __init__(
@@ -79,6 +83,7 @@ class Scan:
         seen: Callable[[int], None],
         counted: Callable[[str, int, int], None],
         on_images: Callable[[str, int, int], None],
+        watched: int | None = None,
         form: Format | None = None,
         deep: Deep | None = None,
     ) -> None:
@@ -90,6 +95,7 @@ class Scan:
         self._seen = seen
         self._counted = counted
         self._on_images = on_images
+        self._watched = watched
         self._form = form
         self._deep = deep
         self._waiting: deque[tuple[list[int], list[int], Future[list[int]] | list[int]]] = deque()
@@ -138,34 +144,43 @@ class Scan:
         texts: list[str] = []
         sizes: list[int] = []
         numbers: list[int] = []
+        signed = result.signatures.add
+        fast_way = self._form is None
         for number, line in enumerate(lines, first):
-            fast = plain(line) if self._form is None else None
+            fast = plain(line) if fast_way else None
             if fast is not None:
-                content = Content(*fast)
+                # Written out, without an object for the row: most rows of most files come here.
+                roles, said = fast
                 result.rows += 1
+                signed(number, roles, said, "")
+                texts += said
+                sizes.append(len(said))
+                if self._deep is not None:
+                    self._deep.add(number, roles, said)
             else:
                 if not line or line.isspace():
                     self._report("UD005", number, "The line is blank.", None)
                     continue
                 result.rows += 1
-                slow = self._look(number, line)
-                if slow is None:
+                content = self._look(number, line)
+                if content is None:
                     continue
-                content = slow
+                signed(number, content.roles, content.texts, content.extra)
+                texts += content.texts
+                sizes.append(len(content.texts))
+                if content.extra:
+                    # Counted as tokens, but nobody says it.
+                    texts.append(content.extra)
+                    sizes[-1] += 1
+                    result.characters -= len(content.extra)
+                if self._deep is not None:
+                    self._deep.add(number, content.roles, content.texts)
+                if content.images:
+                    result.images += 1
+                    self._on_images(self._shown, number, content.images)
             result.good += 1
-            result.signatures.add(number, content.roles, content.texts, content.extra)
-            if self._deep is not None:
-                self._deep.add(number, content.roles, content.texts)
-            if content.images:
-                result.images += 1
-                self._on_images(self._shown, number, content.images)
-            texts.extend(content.texts)
-            sizes.append(len(content.texts))
-            if content.extra:
-                texts.append(content.extra)
-                sizes[-1] += 1
             numbers.append(number)
-            result.characters += sum(map(len, content.texts))
+        result.characters += sum(map(len, texts))
         self._count(texts, sizes, numbers)
 
     def _look(self, number: int, line: bytes) -> Content | None:
@@ -215,11 +230,13 @@ class Scan:
         counts = future.result() if isinstance(future, Future) else future
         per_message, per_row = self._counter.per_message, self._counter.per_row
         at = 0
+        add, watched = self.result.tokens.append, self._watched
         for size, number in zip(sizes, numbers, strict=True):
             tokens = sum(counts[at : at + size]) + size * per_message + per_row
             at += size
-            self.result.tokens.append(tokens)
-            self._counted(self._shown, number, tokens)
+            add(tokens)
+            if watched is not None and tokens > watched:
+                self._counted(self._shown, number, tokens)
 
 
 def first_values(lines: list[bytes]) -> Iterator[Any]:

@@ -58,12 +58,13 @@ class ByCharacters:
     per_row: int = CHATML_PER_ROW
 
     def count(self, texts: Sequence[str]) -> list[int]:
-        counts: list[int] = []
-        for text in texts:
-            # The ASCII flag of a str is known without looking at it.
-            plain = len(text) if text.isascii() else len(text.encode("ascii", "ignore"))
-            counts.append(round(plain * PER_ASCII + (len(text) - plain) * PER_OTHER))
-        return counts
+        # The ASCII flag of a str is known without looking at it.
+        return [round(len(text) * PER_ASCII) if text.isascii() else _mixed(text) for text in texts]
+
+
+def _mixed(text: str) -> int:
+    plain = len(text.encode("ascii", "ignore"))
+    return round(plain * PER_ASCII + (len(text) - plain) * PER_OTHER)
 
 
 class ByTiktoken:
