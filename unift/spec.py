@@ -40,16 +40,19 @@ class Hyperparameters(Frozen):
         default=None, gt=0, description="stop after so many optimiser steps"
     )
     batch_size: int | None = Field(
-        None, gt=0, le=65536, description="effective batch: rows per optimiser step, all devices"
+        default=None,
+        gt=0,
+        le=65536,
+        description="effective batch: rows per optimiser step, all devices",
     )
     learning_rate: float | None = Field(default=None, gt=0, le=10, description="peak, absolute")
     learning_rate_multiplier: float | None = Field(
-        None, gt=0, le=100, description="for vendors that hide the absolute rate"
+        default=None, gt=0, le=100, description="for vendors that hide the absolute rate"
     )
     weight_decay: float | None = Field(default=None, ge=0, le=1)
     warmup_ratio: float | None = Field(default=None, ge=0, lt=1, description="share of all steps")
     max_length: int | None = Field(
-        None, gt=0, description="tokens per row; longer rows are an error"
+        default=None, gt=0, description="tokens per row; longer rows are an error"
     )
     packing: bool | None = Field(default=None, description="several short rows in one sequence")
     seed: int | None = Field(default=None, ge=0, le=2**31 - 1)

@@ -57,7 +57,7 @@ def _one(event: Any) -> list[Event]:
 
 
 def _checkpoint(point: Any) -> Event:
-    metrics = point.metrics.model_dump(exclude_none=True) if point.metrics else {}
+    metrics: dict[str, Any] = point.metrics.model_dump(exclude_none=True) if point.metrics else {}
     return Event(
         id=str(point.id),
         at=_at(point.created_at),

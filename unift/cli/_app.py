@@ -4,7 +4,18 @@ from __future__ import annotations
 
 import typer
 
-from unift.cli import chat, demo, doctor, estimate, evaluate, providers, runs, train, validate
+from unift.cli import (
+    chat,
+    demo,
+    doctor,
+    estimate,
+    evaluate,
+    providers,
+    runs,
+    serve,
+    train,
+    validate,
+)
 
 app = typer.Typer(
     name="unift",
@@ -13,7 +24,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for module in (demo, doctor, providers, validate, estimate, train, evaluate, chat):
+for module in (demo, doctor, providers, validate, estimate, train, evaluate, chat, serve):
     app.command(module.__name__.rpartition(".")[2])(module.command)
 app.add_typer(runs.app, name="runs")
 
