@@ -41,7 +41,7 @@ format: .venv/dev.stamp
 
 docs: .venv/dev.stamp             ## the site, under site/; the command reference comes from the code
 	$(BIN)/python docs/make_reference.py
-	$(BIN)/mkdocs build --quiet --strict
+	$(BIN)/zensical build --strict
 
 clean:
 	rm -rf .venv site build dist

@@ -60,3 +60,11 @@ def test_import_takes_under_150_ms() -> None:
 
 def test_help_takes_under_400_ms() -> None:
     assert _seconds([sys.executable, "-m", "unift", "--help"]) < 0.400
+
+
+def test_a_name_shared_with_a_folder_stays_the_function() -> None:
+    script = "from unift.evaluate import metrics; import unift.runs, unift; print(unift.evaluate)"
+    done = subprocess.run(
+        [sys.executable, "-W", "error", "-c", script], capture_output=True, text=True, check=True
+    )
+    assert done.stdout.startswith("<function evaluate")

@@ -6,18 +6,45 @@ result = unift.evaluate(run.model, data="demo:test", against=["base", "base+few-
 print(result.verdict)
 """
 
-from unift._doctor import doctor
-from unift._train import plan, start, train
-from unift.data import validate
-from unift.errors import UniftError
-from unift.estimate import estimate
-from unift.evaluate import evaluate
-from unift.provider import providers
-from unift.reference import load
-from unift.runs import Run, reconcile, run, runs
-from unift.spec import TrainSpec
+from __future__ import annotations
+
+import sys
+from importlib import import_module
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from unift._doctor import doctor
+    from unift._train import plan, start, train
+    from unift.data import validate
+    from unift.errors import UniftError
+    from unift.estimate import estimate
+    from unift.evaluate import evaluate
+    from unift.provider import providers
+    from unift.reference import load
+    from unift.runs import Run, reconcile, run, runs
+    from unift.spec import TrainSpec
 
 __version__ = "0.1.0"
+
+# Each name is loaded on first use, so that `import unift` costs next to nothing.
+_HOMES = {
+    "Run": "runs",
+    "TrainSpec": "spec",
+    "UniftError": "errors",
+    "doctor": "_doctor",
+    "estimate": "estimate",
+    "evaluate": "evaluate",
+    "load": "reference",
+    "plan": "_train",
+    "providers": "provider",
+    "reconcile": "runs",
+    "run": "runs",
+    "runs": "runs",
+    "start": "_train",
+    "train": "_train",
+    "validate": "data",
+}
 
 __all__ = [
     "Run",
@@ -36,3 +63,26 @@ __all__ = [
     "train",
     "validate",
 ]
+
+
+class _Package(ModuleType):
+    """`unift.evaluate` is the function, whoever imports the folder of that name first."""
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if not (name in _HOMES and isinstance(value, ModuleType)):
+            super().__setattr__(name, value)
+
+
+sys.modules[__name__].__class__ = _Package
+
+
+def __getattr__(name: str) -> Any:
+    if name in _HOMES:
+        value = getattr(import_module(f"unift.{_HOMES[name]}"), name)
+        globals()[name] = value
+        return value
+    raise AttributeError(f"module 'unift' has no attribute '{name}'")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

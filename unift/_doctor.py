@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import os
-import platform
 import shutil
 import subprocess
 import sys
-from importlib.metadata import PackageNotFoundError, version
 
 from unift._home import home
 from unift.errors import UniftError
@@ -52,6 +50,8 @@ _LOW_DISK_GIB = 5
 
 def doctor() -> list[Check]:
     """Look at this machine. Quick, no network, imports nothing heavy, starts nothing."""
+    import platform
+
     return [
         Check(name="python", ok=True, detail=f"{platform.python_version()} at {sys.executable}"),
         Check(
@@ -86,6 +86,8 @@ def _disk() -> Check:
 
 
 def _package(name: str) -> Check:
+    from importlib.metadata import PackageNotFoundError, version
+
     disables, fix = _PACKAGES[name]
     try:
         return Check(name=name, ok=True, detail=version(name))
@@ -105,6 +107,8 @@ def _gpu() -> Check:
             disables="training models of useful size in useful time",
             fix="unift estimate --model MODEL --data FILE --gpu h100-sxm-80gb",
         )
+    from importlib.metadata import PackageNotFoundError, version
+
     cards = "; ".join(line.strip() for line in found.splitlines() if line.strip())
     try:
         cpu_build = version("torch").endswith("+cpu")

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, TypedDict, Unpack
 
+from unift.errors import DataError
 from unift.provider import Plan, get_provider
 from unift.runs import Run, Store
-from unift.spec import make_spec
+from unift.spec import TrainSpec, make_spec
 
 
 class Settings(TypedDict, total=False):
@@ -44,9 +45,26 @@ def plan(*, provider: str, model: str, data: str, **settings: Unpack[Settings]) 
     from unift.estimate import check_budget
 
     spec = make_spec(provider=provider, model=model, data=data, **settings)
-    resolved = get_provider(spec.provider).plan(spec)
+    try:
+        resolved = get_provider(spec.provider).plan(spec)
+    except DataError:
+        # A provider may stop at the first bad row; whoever mends data wants all of them at once.
+        _raise_all_findings(spec)
+        raise
     check_budget(resolved.estimate, spec.budget)
     return resolved
+
+
+def _raise_all_findings(spec: TrainSpec) -> None:
+    from unift.data import validate
+
+    report = validate(
+        spec.data, provider=spec.provider, model=spec.model, validation=spec.validation
+    )
+    if not report.ok:
+        error = report.error()
+        error.fix += f"; unift validate {spec.data} --provider {spec.provider} shows every finding"
+        raise error
 
 
 def train(*, provider: str, model: str, data: str, **settings: Unpack[Settings]) -> Run:

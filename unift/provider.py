@@ -9,14 +9,16 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from datetime import datetime
 from enum import StrEnum
-from importlib.metadata import EntryPoint, entry_points
-from typing import Any, Literal, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, Literal, Protocol, runtime_checkable
 
 from pydantic import Field
 
 from unift._text import did_you_mean
 from unift.errors import MissingDependency, UniftError, UsageError
 from unift.spec import Frozen, TrainSpec
+
+if TYPE_CHECKING:
+    from importlib.metadata import EntryPoint
 
 GROUP = "unift.providers"
 
@@ -269,6 +271,8 @@ class ProviderInfo(Frozen):
 
 
 def _entries() -> dict[str, EntryPoint]:
+    from importlib.metadata import entry_points  # 20 ms that `import unift` need not pay
+
     return {entry.name: entry for entry in entry_points(group=GROUP)}
 
 

@@ -21,7 +21,7 @@ _Options = TypeVar("_Options", bound=BaseModel)
 class Frozen(BaseModel):
     """An immutable value that refuses fields it does not know."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", defer_build=True)
 
 
 class Method(StrEnum):

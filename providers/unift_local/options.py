@@ -17,22 +17,26 @@ class LocalOptions(BaseModel):
         default="auto", description="precision of the maths"
     )
     micro_batch: int | None = Field(
-        None, gt=0, description="sequences (rows, or packs of rows) per forward pass"
+        default=None, gt=0, description="sequences (rows, or packs of rows) per forward pass"
     )
     pack_length: int | None = Field(default=None, gt=0, description="tokens per packed sequence")
     gradient_checkpointing: bool | None = Field(
-        None, description="recompute activations in the backward pass: less memory, more time"
+        default=None,
+        description="recompute activations in the backward pass: less memory, more time",
     )
     eval_steps: int | None = Field(
-        None, gt=0, description="optimiser steps between two evaluations (and checkpoints)"
+        default=None, gt=0, description="optimiser steps between two evaluations (and checkpoints)"
     )
     patience: int | None = Field(
-        None, ge=0, description="evaluations without improvement before stopping; 0 never stops"
+        default=None,
+        ge=0,
+        description="evaluations without improvement before stopping; 0 never stops",
     )
     save_total_limit: int | None = Field(
-        None, ge=1, description="checkpoints kept besides the best one"
+        default=None, ge=1, description="checkpoints kept besides the best one"
     )
     threads: int | None = Field(default=None, gt=0, description="CPU threads")
     trust_remote_code: bool = Field(
-        False, description="run Python code that comes with the model; only for models you trust"
+        default=False,
+        description="run Python code that comes with the model; only for models you trust",
     )

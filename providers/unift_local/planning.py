@@ -12,12 +12,13 @@ import math
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any, Literal
 
 from unift.errors import UsageError
 from unift.provider import Origin, Plan, Setting
 from unift.spec import Method, TrainSpec, typed_options
+from unift_local.estimating import plan_estimate
+from unift_local.measuring import Data, measure
 from unift_local.models import BaseModelFiles, resolve_model
 from unift_local.options import LocalOptions
 from unift_local.rundir import running_jobs
@@ -52,19 +53,6 @@ class _Settings:
         return value
 
 
-@dataclass(frozen=True)
-class _Data:
-    """What the rows look like under the model's template."""
-
-    train: list[int]  # tokens of each row
-    validation: list[int]
-    trained: int  # tokens of the training rows that carry loss
-
-    @property
-    def longest(self) -> int:
-        return max([*self.train, *self.validation])
-
-
 def make_plan(spec: TrainSpec, name: str, tunes: Tunes) -> Plan:
     """Resolve every setting of a local run.
 
@@ -76,7 +64,7 @@ def make_plan(spec: TrainSpec, name: str, tunes: Tunes) -> Plan:
     options = typed_options(LocalOptions, name, spec)
     _refuse(spec, tunes)
     base = resolve_model(spec.model)
-    data, fingerprints, files = _measure(spec, base, options.trust_remote_code)
+    data, fingerprints, files = measure(spec, base, options.trust_remote_code)
     wanted, settings = spec.hyperparameters, _Settings()
     device = _device(settings, options)
     cuda = device == "cuda"
@@ -147,17 +135,20 @@ def make_plan(spec: TrainSpec, name: str, tunes: Tunes) -> Plan:
         False,
         "code that comes with a model is not run",
     )
-    warnings = (
-        []
-        if data.validation
-        else [
+    warnings: list[str] = []
+    if not data.validation:
+        warnings.append(
             "There is no validation data: nothing can tell overfitting, the last weights are kept "
             "and the run never stops early."
-        ]
-    )
+        )
+    values = {one.name: one.value for one in settings.found}
+    estimate, unknown = plan_estimate(name, spec.model, base, data, values)
+    if unknown:
+        warnings.append(unknown)
     return Plan(
         spec=spec,
         settings=tuple(settings.found),
+        estimate=estimate,
         fingerprints=fingerprints,
         warnings=tuple(warnings),
         payload={
@@ -219,79 +210,6 @@ def _refuse(spec: TrainSpec, tunes: Tunes) -> None:
         )
 
 
-def _measure(
-    spec: TrainSpec, base: BaseModelFiles, trust: bool
-) -> tuple[_Data, dict[str, str], dict[str, str]]:
-    """Render every row, as training will; lengths, fingerprints and paths."""
-    from unift.data import fingerprint, read_examples
-    from unift.data.rendering import render_all
-    from unift.demo import resolve
-
-    tokenizer = load_tokenizer(base, trust)
-    stops = stop_ids(base, tokenizer)
-    pinned = spec.hyperparameters.max_length
-    limit = min(pinned or base.context or 2**31, base.context or 2**31)
-    lengths: dict[str, list[int]] = {"data": [], "validation": []}
-    prints: dict[str, str] = {}
-    files: dict[str, str] = {}
-    trained = 0
-    for part, source in (("data", spec.data), ("validation", spec.validation)):
-        if source is None:
-            continue
-        path = Path(resolve(source)).absolute()
-        rendered = render_all(tokenizer, read_examples(path), limit, stop_ids=stops)
-        if not rendered:
-            raise UsageError(
-                "There are no rows to train on.",
-                code="no_rows",
-                where=str(path),
-                fix="give a file with at least one conversation a line",
-            )
-        lengths[part] = [len(one.input_ids) for one in rendered]
-        if part == "data":
-            trained = sum(one.trained_tokens for one in rendered)
-        prints[part] = fingerprint(path)
-        files[part] = str(path)
-    return _Data(lengths["data"], lengths["validation"], trained), prints, files
-
-
-def load_tokenizer(base: BaseModelFiles, trust: bool) -> Any:
-    """The tokenizer that lies beside the model.
-
-    Raises:
-        UsageError: There is none that can be read.
-    """
-    from transformers import AutoTokenizer
-
-    try:
-        return AutoTokenizer.from_pretrained(
-            str(base.folder), trust_remote_code=trust, local_files_only=True
-        )
-    except (OSError, ValueError, ImportError) as error:
-        needs_code = "trust_remote_code" in str(error)
-        raise UsageError(
-            "The model comes with Python code of its own, which is not run unasked."
-            if needs_code
-            else f"The tokenizer of the model cannot be loaded: {str(error).splitlines()[0]}",
-            code="untrusted_code" if needs_code else "model_incomplete",
-            where=str(base.folder),
-            fix="if you trust its author, set the option trust_remote_code"
-            if needs_code
-            else "put tokenizer.json and tokenizer_config.json beside the weights",
-        ) from error
-
-
-def stop_ids(base: BaseModelFiles, tokenizer: Any) -> frozenset[int]:
-    """Stop tokens, as the worker will see them."""
-    import json
-
-    from unift.data.rendering import stop_token_ids
-
-    path = base.folder / "generation_config.json"
-    generation = json.loads(path.read_bytes()) if path.is_file() else base.config
-    return stop_token_ids(tokenizer, generation)
-
-
 def _device(settings: _Settings, options: LocalOptions) -> str:
     import torch
 
@@ -328,7 +246,7 @@ def _precision(settings: _Settings, options: LocalOptions, cuda: bool, tunes: Tu
         settings.take("quantization", None, "nf4 + double quantisation", "4 bits a base weight")
 
 
-def _lengths(settings: _Settings, pinned: int | None, data: _Data, base: BaseModelFiles) -> None:
+def _lengths(settings: _Settings, pinned: int | None, data: Data, base: BaseModelFiles) -> None:
     context = base.context
     if pinned is not None and context is not None and pinned > context:
         raise UsageError(
@@ -349,7 +267,7 @@ def _lengths(settings: _Settings, pinned: int | None, data: _Data, base: BaseMod
 
 
 def _layout(
-    settings: _Settings, packing: bool | None, options: LocalOptions, data: _Data, cuda: bool
+    settings: _Settings, packing: bool | None, options: LocalOptions, data: Data, cuda: bool
 ) -> None:
     """How the rows of a step are laid out: this changes speed and memory, never the gradients."""
     packed = settings.take("packing", packing, True, "no padding is computed; rows stay apart")

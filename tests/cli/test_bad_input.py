@@ -1,4 +1,4 @@
-"""What bad input gets: a place, a reason, a next step, the right status, and no run that looks done."""
+"""What bad input gets: place, reason, next step, the right status, and no run that looks done."""
 
 from __future__ import annotations
 
@@ -177,7 +177,7 @@ def test_an_unwritable_data_folder(
 @pytest.mark.slow
 @pytest.mark.parametrize("delay", [0.05, 0.4, 1.0, 2.0, 4.0])
 def test_ctrl_c_at_any_moment(capitals: str, delay: float) -> None:
-    """Interrupted while starting, planning or following: one line, status 130, nothing half-done."""
+    """Interrupted while starting, planning or following: one line, status 130, no half run."""
     command = [
         sys.executable,
         "-m",

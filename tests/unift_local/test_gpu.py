@@ -101,7 +101,7 @@ def test_a_billion_weights_train_resume_and_answer(
     assert {"memory_gib", "memory_reserved_gib", "validation_loss"} <= set(artifact.metrics)
     for key in ("memory_gib", "memory_reserved_gib", "tokens_per_second", "loss"):
         record_property(f"{provider.name}:{key}", metrics[-1][key])
-    print(provider.name, metrics[-1])
+    print(provider.name, metrics[-1], plan.estimate["memory"], plan.estimate["hours"])
     model = provider.model(artifact.reference)
     reply = model.chat([{"role": "user", "content": "question 3"}], Sampling(max_tokens=8))
     assert reply.completion_tokens

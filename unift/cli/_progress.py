@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from types import TracebackType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rich.progress import (
     BarColumn,
@@ -20,8 +20,10 @@ from rich.progress import (
 )
 
 from unift.cli._output import err
-from unift.provider import Event, State
-from unift.runs import Run
+
+if TYPE_CHECKING:
+    from unift.provider import Event
+    from unift.runs import Run
 
 
 @contextmanager
@@ -124,4 +126,4 @@ class _Board:
         )
 
 
-_QUIET = {State.PLANNED, State.SUBMITTING, State.QUEUED, State.RUNNING, State.SUCCEEDED}
+_QUIET = {"planned", "submitting", "queued", "running", "succeeded"}

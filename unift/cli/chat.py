@@ -9,7 +9,6 @@ import typer
 
 from unift.cli._output import Json, emit, err, out
 from unift.errors import UsageError
-from unift.provider import Sampling
 
 
 def command(
@@ -22,6 +21,7 @@ def command(
 ) -> None:
     """Chat with a model, or ask it one thing (--prompt, or a prompt on stdin)."""
     import unift
+    from unift.provider import Sampling
 
     if prompt is None and not sys.stdin.isatty():
         prompt = sys.stdin.read().strip()

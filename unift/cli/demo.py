@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -12,7 +12,10 @@ from unift.cli import evaluate as evaluate_command
 from unift.cli import validate as validate_command
 from unift.cli._output import Json, emit, err, out
 from unift.cli._progress import counting, follow
-from unift.provider import Plan, State
+
+if TYPE_CHECKING:
+    from unift.provider import Plan
+    from unift.runs import Run
 
 # Settings for the embedded model, which is so small that it wants a far higher rate than the
 # default; benchmarks/demo_model/README.md has the table behind them.
@@ -23,8 +26,7 @@ SETTINGS: dict[str, Any] = {
     "validation": "demo:validation",
     "name": "demo",
     "epochs": 3,
-    "batch_size": 16,
-    "learning_rate": 3e-3,
+    "learning_rate": 5e-3,
 }
 
 
@@ -67,7 +69,7 @@ def command(
         run = unift.start(plan)
     if not run.finished:
         follow(run)
-    if run.state is not State.SUCCEEDED:
+    if run.status != "succeeded":
         raise run.error()
 
     say("4/4  Evaluate", f"unift evaluate {run.model} --data demo:test --against base ...")
@@ -95,7 +97,7 @@ def command(
         out.print(f"\nTalk to it: unift chat {run.model}", markup=False)
 
 
-def _same_run(plan: Plan) -> Any:
+def _same_run(plan: Plan) -> Run | None:
     """A run of the same data and settings that succeeded or still goes on."""
     import unift
 
@@ -104,9 +106,9 @@ def _same_run(plan: Plan) -> Any:
         if (
             same
             and run.plan.spec == plan.spec
-            and run.state not in (State.FAILED, State.CANCELLED, State.LOST)
+            and run.status not in ("failed", "cancelled", "lost")
         ):
-            return run.resume() if run.state is State.PLANNED else run
+            return run.resume() if run.status == "planned" else run
     return None
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -74,11 +74,43 @@ def show(found: Estimate) -> None:
             _number(row["price_usd"], ",.2f"),
         )
     out.print(table)
-    for row in document["rows"]:
-        for line in [*row["assumptions"], *(str(source) for source in row["sources"])]:
-            out.print(f"  {row['provider']}: {line}", style="dim", markup=False)
-    if document["break_even"]:
-        out.print(f"break-even: {document['break_even']}", markup=False)
+    _notes("what this rests on", {row["provider"]: row["assumptions"] for row in document["rows"]})
+    _notes(
+        "sources",
+        {row["provider"]: [_source(one) for one in row["sources"]] for row in document["rows"]},
+    )
+    if found.break_even:
+        out.print(_break_even(found.break_even), markup=False)
+
+
+def _notes(title: str, by_provider: dict[str, list[str]]) -> None:
+    """Each line once, with the providers that it is true of."""
+    who: dict[str, list[str]] = {}
+    for provider, lines in by_provider.items():
+        for line in lines:
+            who.setdefault(line, []).append(provider)
+    if who:
+        out.print(f"\n{title}", style="bold")
+    for line, providers in who.items():
+        names = "all" if len(providers) == len(by_provider) > 1 else ", ".join(providers)
+        out.print(f"  {names}: {line}", style="dim", markup=False)
+
+
+def _source(one: dict[str, Any]) -> str:
+    stale = ", check it before relying on it" if one.get("stale") else ""
+    place = "; ".join(one["source"])
+    return f"{one['what']}: {place} ({one['as_of']}, {one['age_days']} days old{stale})"
+
+
+def _break_even(found: dict[str, Any]) -> str:
+    api, gpu = found["api"], found["gpu"]
+    return (
+        f"\nbreak-even: from {found['answers_per_month']:,} answers a month a "
+        f"{gpu['hardware']} of your own (${gpu['usd_per_month']:,.0f} a month) costs less than "
+        f"{api['provider']} (${api['usd_per_answer'] * 1000:.3g} per 1,000 answers of "
+        f"{found['answer_tokens']:.0f} tokens to prompts of {found['prompt_tokens']:.0f}); "
+        + "; ".join(found["assumptions"])
+    )
 
 
 def _number(value: float | None, form: str) -> str:

@@ -8,7 +8,6 @@ import typer
 
 from unift.cli._output import Json, emit, out
 from unift.cli._progress import describe, follow
-from unift.provider import State
 
 app = typer.Typer(help="See and steer runs.", no_args_is_help=True)
 
@@ -124,7 +123,7 @@ def resume(
     run.resume()
     if not detach:
         follow(run, after=seen)
-        if run.state is not State.SUCCEEDED:
+        if run.status != "succeeded":
             raise run.error()
     _status(run.id, json)
 
@@ -163,5 +162,5 @@ def _status(run_id: str, json: bool = False) -> None:
         return
     message = run.failure.message if run.failure else run.as_dict()["message"]
     out.print(f"run {run.id} {run.status}" + (f": {message}" if message else ""), markup=False)
-    if run.state is State.SUCCEEDED:
+    if run.status == "succeeded":
         out.print(f"unift evaluate {run.model} --data TEST.jsonl  says whether it was worth it")

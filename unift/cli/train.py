@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import json as _json
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from unift.cli._output import Json, emit, err, out
 from unift.cli._progress import follow
 from unift.errors import UsageError
-from unift.provider import Plan, State
+
+if TYPE_CHECKING:
+    from unift.provider import Plan
 
 
 def command(
@@ -82,6 +84,8 @@ def command(
     )
     for warning in plan.warnings:
         err.print(f"warning {warning}", style="yellow", markup=False)
+    if not json and plan.estimate:
+        err.print(expected(plan.estimate), markup=False)
     if dry_run:
         if json:
             emit(
@@ -100,7 +104,7 @@ def command(
         err.print(f"run {run.id} on {provider}")
     if not detach:
         follow(run)
-        if run.state is not State.SUCCEEDED:
+        if run.status != "succeeded":
             raise run.error()
     if json:
         emit(run.as_dict())
@@ -129,6 +133,20 @@ def parse_options(given: list[str]) -> dict[str, dict[str, Any]]:
             parsed = value
         options.setdefault(provider, {})[key] = parsed
     return options
+
+
+def expected(row: dict[str, Any]) -> str:
+    """The estimate of a plan as one line: memory, time, money."""
+    parts: list[str] = []
+    if row.get("memory") and row.get("usable_gib"):
+        need = row["memory"]["device_gib"]
+        parts.append(f"{need:.1f} of {row['usable_gib']:.1f} GiB ({row['hardware']})")
+    if row.get("hours") is not None:
+        minutes = row["hours"] * 60
+        parts.append(f"{minutes / 60:.1f} hours" if minutes >= 90 else f"{minutes:.1f} minutes")
+    if row.get("price_usd") is not None:
+        parts.append(f"${row['price_usd']:,.2f}")
+    return "expected: " + ", ".join(parts)
 
 
 def show_plan(plan: Plan) -> None:

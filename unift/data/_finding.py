@@ -131,9 +131,12 @@ class Report:
         Raises:
             DataError: With the first error quoted and all findings attached.
         """
-        if self.ok:
-            return
-        raise data_error(self.findings, self.errors, self.file)
+        if not self.ok:
+            raise self.error()
+
+    def error(self) -> DataError:
+        """What `raise_if_bad` raises."""
+        return data_error(self.findings, self.errors, self.file)
 
 
 def data_error(findings: Iterable[Finding], errors: int, file: str) -> DataError:

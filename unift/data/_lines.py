@@ -10,6 +10,7 @@ from __future__ import annotations
 import gzip
 import os
 import zlib
+from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from io import BufferedReader
@@ -22,10 +23,12 @@ from unift.errors import UsageError
 
 CHUNK = 1 << 20
 MAX_LINE = 64 << 20
-# Deflate cannot grow data more than 1,032-fold (https://zlib.net/zlib_tech.html); real JSON Lines
-# seldom exceed 30-fold, even when rows repeat. Below BOMB_FLOOR the ratio does not matter.
-BOMB_RATIO = 500
-BOMB_FLOOR = 256 << 20
+# Deflate grows data at most 1,032-fold (https://zlib.net/zlib_tech.html), 229-fold at level 1; real
+# JSON Lines seldom exceed 30-fold, even when rows repeat. The ratio is taken over BOMB_WINDOW
+# unpacked bytes, which are held back until it is known: rows of a bomb are never looked at,
+# wherever in the file it starts.
+BOMB_RATIO = 200
+BOMB_WINDOW = 32 << 20
 # Decoder memory that a zstd file may ask for: what `zstd -d` accepts without --long.
 ZSTD_WINDOW = 1 << 27
 
@@ -187,21 +190,32 @@ class _UnreadableError(Exception):
 def _chunks(path: Path, raw: BufferedReader) -> Iterator[bytes]:
     """Unpacked pieces of the file, none of them empty."""
     stream, broken = _open(path, raw)
-    out = 0
+    # Pieces not given out yet, each with the position in the file after it was read.
+    held: deque[tuple[bytes, int]] = deque()
+    size = before = 0
     while True:
         try:
             chunk = stream.read(CHUNK)
         except broken as error:
+            yield from (piece for piece, _ in held)
             why = str(error).rstrip(".") or type(error).__name__
             raise _UnreadableError(
                 "UD007", f"The compressed file is damaged here: {why}."
             ) from None
         if not chunk:
+            yield from (piece for piece, _ in held)
             return
-        out += len(chunk)
-        if stream is not raw and out > BOMB_FLOOR and out > BOMB_RATIO * max(1, raw.tell()):
-            raise _UnreadableError("UD008", f"It unpacks more than {BOMB_RATIO}-fold.")
-        yield chunk
+        if stream is raw:
+            yield chunk
+            continue
+        held.append((chunk, raw.tell()))
+        size += len(chunk)
+        if size > BOMB_WINDOW:
+            if size > BOMB_RATIO * max(1, raw.tell() - before):
+                raise _UnreadableError("UD008", f"It unpacks more than {BOMB_RATIO}-fold.")
+            piece, before = held.popleft()
+            size -= len(piece)
+            yield piece
 
 
 def _open(path: Path, raw: BufferedReader) -> tuple[IO[bytes], tuple[type[Exception], ...]]:
@@ -217,6 +231,6 @@ def _open_zstd(raw: BufferedReader) -> tuple[IO[bytes], tuple[type[Exception], .
     import zstandard
 
     reader: Any = zstandard.ZstdDecompressor(max_window_size=ZSTD_WINDOW).stream_reader(
-        raw, read_across_frames=True
+        raw, read_size=1 << 14, read_across_frames=True
     )
     return reader, (zstandard.ZstdError,)

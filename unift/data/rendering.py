@@ -138,7 +138,7 @@ def render(
     else:
         spans = [_turn_span(tokenizer, chat, i, text, tools, where) for i in wanted]
 
-    encoded = tokenizer(text, add_special_tokens=False, return_offsets_mapping=True)
+    encoded = tokenizer(text, add_special_tokens=False, return_offsets_mapping=True, verbose=False)
     ids: list[int] = list(encoded["input_ids"])
     offsets: list[tuple[int, int]] = [(int(a), int(b)) for a, b in encoded["offset_mapping"]]
     stops = stop_ids if stop_ids is not None else stop_token_ids(tokenizer)

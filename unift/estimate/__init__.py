@@ -1,7 +1,8 @@
 """Memory, time and money of a training, before anything is started.
 
 `estimate` makes the table; `estimate_memory` and `estimate_time` are the formulas behind it, from a
-model's `Shape` alone: no weights, no torch.
+model's `Shape` alone: no weights, no torch. `local_row` is for providers that
+train on this machine: the row of a plan, from the settings that were really chosen.
 """
 
 from __future__ import annotations
@@ -15,6 +16,8 @@ from unift.estimate.table import Estimate, estimate
 if TYPE_CHECKING:
     from unift.estimate._break_even import Traffic
     from unift.estimate._hardware import Hardware, hardware
+    from unift.estimate._local import LocalSettings, Setup, local_row
+    from unift.estimate._resolve import Base, Workload
     from unift.estimate._row import Row
     from unift.estimate._shape import ALL_TARGETS, Shape, read_shape
     from unift.estimate.memory import Memory, estimate_memory
@@ -24,18 +27,23 @@ if TYPE_CHECKING:
 # Loaded on first use: `import unift` needs none of them.
 _HOMES = {
     "ALL_TARGETS": "_shape",
+    "Base": "_resolve",
     "Cost": "money",
     "Duration": "time",
     "Hardware": "_hardware",
+    "LocalSettings": "_local",
     "Memory": "memory",
     "Row": "_row",
+    "Setup": "_local",
     "Shape": "_shape",
     "Traffic": "_break_even",
+    "Workload": "_resolve",
     "estimate_memory": "memory",
     "estimate_time": "time",
     "flops_per_token": "time",
     "gpu_cost": "money",
     "hardware": "_hardware",
+    "local_row": "_local",
     "read_shape": "_shape",
     "token_cost": "money",
     "vendor_cost": "money",
@@ -43,14 +51,18 @@ _HOMES = {
 
 __all__ = [
     "ALL_TARGETS",
+    "Base",
     "Cost",
     "Duration",
     "Estimate",
     "Hardware",
+    "LocalSettings",
     "Memory",
     "Row",
+    "Setup",
     "Shape",
     "Traffic",
+    "Workload",
     "check_budget",
     "estimate",
     "estimate_memory",
@@ -58,6 +70,7 @@ __all__ = [
     "flops_per_token",
     "gpu_cost",
     "hardware",
+    "local_row",
     "read_shape",
     "token_cost",
     "vendor_cost",

@@ -26,17 +26,38 @@ _MARGIN = 0.04
 
 
 @dataclass(frozen=True, slots=True)
+class Setup:
+    """One forward pass: `length` tokens at most, `filled` on average."""
+
+    batch_size: int
+    micro_batch: int
+    length: int
+    filled: int
+    packing: bool
+    checkpointing: bool
+    dtype: Dtype
+    dropout: float = _DROPOUT
+    evaluations: int = _EVALUATIONS
+    threads: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class LocalSettings:
-    """What the user fixed for the local rows; None leaves it to the row."""
+    """What is fixed for a local row; None leaves it to the row.
+
+    `setup` is what a provider has planned; without it the row stands on the provider's defaults.
+    """
 
     epochs: float
-    gpu: str | None
-    usd_per_hour: float | None
-    watts: float | None
-    usd_per_kwh: float | None
-    rank: int
-    batch_size: int | None
-    max_length: int | None
+    gpu: str | None = None
+    usd_per_hour: float | None = None
+    watts: float | None = None
+    usd_per_kwh: float | None = None
+    rank: int = 16
+    targets: tuple[str, ...] | None = None
+    batch_size: int | None = None
+    max_length: int | None = None
+    setup: Setup | None = None
 
 
 def local_row(provider: str, base: Base, work: Workload, settings: LocalSettings) -> Row:
@@ -61,7 +82,9 @@ def local_row(provider: str, base: Base, work: Workload, settings: LocalSettings
     shape = base.shape
     place = hardware(settings.gpu)
     tuning = cast("Tuning", provider.removeprefix("local-"))
-    setup = _setup(shape, tuning, place, work, settings)
+    setup = settings.setup or _setup(shape, place, work, settings)
+    if tuning == "full":
+        setup = replace(setup, dropout=0.0, dtype="mixed" if setup.dtype == "bf16" else setup.dtype)
     memory = _memory(shape, tuning, place, settings, setup)
     fits = memory.device_gib <= place.usable_gib * (1 - _MARGIN)
     peak = place.gpu.bf16_tflops if place.gpu else None
@@ -70,7 +93,8 @@ def local_row(provider: str, base: Base, work: Workload, settings: LocalSettings
         f"{settings.epochs:g} epochs, rank {settings.rank}"
         if tuning != "full"
         else f"{settings.epochs:g} epochs",
-        f"packed sequences of {setup.length} tokens, {setup.micro_batch} per pass, {setup.dtype}, "
+        f"{'packed sequences' if setup.packing else 'rows'} of {setup.length} tokens, "
+        f"{setup.micro_batch} per pass, {setup.dtype}, "
         f"checkpointing {'on' if setup.checkpointing else 'off'}",
         f"shape from {base.origin}",
     ]
@@ -85,10 +109,11 @@ def local_row(provider: str, base: Base, work: Workload, settings: LocalSettings
             checkpointing=setup.checkpointing,
             packing=setup.packing,
             dtype=setup.dtype,
-            dropout=0.0 if tuning == "full" else _DROPOUT,
+            dropout=setup.dropout,
             peak_tflops=peak,
+            cpu_threads=setup.threads,
             evaluation_tokens=work.validation_tokens,
-            evaluations=_EVALUATIONS if work.validation_tokens else 0,
+            evaluations=setup.evaluations if work.validation_tokens else 0,
         )
         notes += duration.assumptions
     else:
@@ -132,22 +157,7 @@ def local_row(provider: str, base: Base, work: Workload, settings: LocalSettings
     )
 
 
-@dataclass(frozen=True, slots=True)
-class _Setup:
-    """One forward pass: `length` tokens at most, `filled` on average."""
-
-    batch_size: int
-    micro_batch: int
-    length: int
-    filled: int
-    packing: bool
-    checkpointing: bool
-    dtype: Dtype
-
-
-def _setup(
-    shape: Shape, tuning: Tuning, place: Hardware, work: Workload, settings: LocalSettings
-) -> _Setup:
+def _setup(shape: Shape, place: Hardware, work: Workload, settings: LocalSettings) -> Setup:
     cpu = place.kind == "cpu"
     longest = settings.max_length or work.longest or 0
     length = max(longest, _CPU_LENGTH if cpu else _LENGTH)
@@ -157,8 +167,7 @@ def _setup(
     batch = settings.batch_size or _batch_size(work.rows)
     step = batch * work.mean
     filled = step / max(1, math.ceil(step / length))
-    dtype: Dtype = "fp32" if cpu else "mixed" if tuning == "full" else "bf16"
-    return _Setup(batch, 1, length, max(1, round(filled)), True, not cpu, dtype)
+    return Setup(batch, 1, length, max(1, round(filled)), True, not cpu, "fp32" if cpu else "bf16")
 
 
 def _batch_size(rows: int | None) -> int:
@@ -169,18 +178,20 @@ def _batch_size(rows: int | None) -> int:
 
 
 def _memory(
-    shape: Shape, tuning: Tuning, place: Hardware, settings: LocalSettings, setup: _Setup
+    shape: Shape, tuning: Tuning, place: Hardware, settings: LocalSettings, setup: Setup
 ) -> Memory:
     return estimate_memory(
         shape,
         tuning=tuning,
         rank=settings.rank,
+        targets=settings.targets,
         micro_batch=setup.micro_batch,
         length=setup.length,
         checkpointing=setup.checkpointing,
         dtype=setup.dtype,
         packing=setup.packing,
-        dropout=_DROPOUT,
+        padded=not setup.packing and setup.micro_batch > 1,
+        dropout=setup.dropout,
         device="cpu" if place.kind == "cpu" else "cuda",
     )
 
@@ -203,7 +214,7 @@ def _cost(
 
 
 def _advice(
-    shape: Shape, tuning: Tuning, place: Hardware, settings: LocalSettings, setup: _Setup
+    shape: Shape, tuning: Tuning, place: Hardware, settings: LocalSettings, setup: Setup
 ) -> str:
     """What would fit, tried in the order of what costs least."""
     room = place.usable_gib * (1 - _MARGIN)

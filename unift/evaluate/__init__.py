@@ -1,16 +1,42 @@
 """Was it worth it: candidates, metrics, paired statistics, a verdict and a diagnosis."""
 
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
 from unift.evaluate._evaluate import evaluate
-from unift.evaluate._metrics import Metric, get_metric, metrics, register
-from unift.evaluate._result import Evaluation, Result
-from unift.evaluate._statistics import (
-    Difference,
-    holm,
-    minimum_detectable_effect,
-    paired_difference,
-)
-from unift.evaluate._verdict import Comparison, Verdict
-from unift.evaluate.diagnosis import Advice, Diagnosis, diagnose
+
+if TYPE_CHECKING:
+    from unift.evaluate._metrics import Metric, get_metric, metrics, register
+    from unift.evaluate._result import Evaluation, Result
+    from unift.evaluate._statistics import (
+        Difference,
+        holm,
+        minimum_detectable_effect,
+        paired_difference,
+    )
+    from unift.evaluate._verdict import Comparison, Verdict
+    from unift.evaluate.diagnosis import Advice, Diagnosis, diagnose
+
+# Loaded on first use: `import unift` needs none of them.
+_HOMES = {
+    "Advice": "diagnosis",
+    "Comparison": "_verdict",
+    "Diagnosis": "diagnosis",
+    "Difference": "_statistics",
+    "Evaluation": "_result",
+    "Metric": "_metrics",
+    "Result": "_result",
+    "Verdict": "_verdict",
+    "diagnose": "diagnosis",
+    "get_metric": "_metrics",
+    "holm": "_statistics",
+    "metrics": "_metrics",
+    "minimum_detectable_effect": "_statistics",
+    "paired_difference": "_statistics",
+    "register": "_metrics",
+}
 
 __all__ = [
     "Advice",
@@ -30,3 +56,11 @@ __all__ = [
     "paired_difference",
     "register",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    if name in _HOMES:
+        value = getattr(import_module(f"unift.evaluate.{_HOMES[name]}"), name)
+        globals()[name] = value
+        return value
+    raise AttributeError(f"module 'unift.evaluate' has no attribute '{name}'")

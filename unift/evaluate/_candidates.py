@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from unift import demo
 from unift.errors import DataError, UsageError
 from unift.evaluate._rows import Message, Row, read_rows
 from unift.provider import Model
@@ -133,6 +134,8 @@ def _base_of_run(run_id: str) -> str:
 
     run = get_run(run_id)
     base = run.artifact.base if run.artifact else run.plan.spec.model
+    if base == str(demo.model_path().resolve()):
+        return demo.MODEL  # the same on every machine, and the name that the user gave
     # A vendor's model id may look like a hub id; only that vendor answers to it.
     remote = get_provider(run.provider).capabilities().place == "remote"
     return f"{run.provider}:{base}" if remote else base
