@@ -72,7 +72,10 @@ def serve(settings: Settings) -> None:
     Raises:
         UsageError: The address is taken, or the model or the keys cannot be used.
     """
+    import signal
     import socket
+    from collections.abc import Generator
+    from contextlib import contextmanager
 
     import uvicorn
 
@@ -98,7 +101,22 @@ def serve(settings: Settings) -> None:
             timeout_graceful_shutdown=60,
             server_header=False,
         )
-        uvicorn.Server(config).run(sockets=[listener])
+
+        class Server(uvicorn.Server):
+            @contextmanager
+            def capture_signals(self) -> Generator[None]:
+                """As uvicorn does, but a server that drained ends with status 0."""
+                before = {
+                    number: signal.signal(number, self.handle_exit)
+                    for number in (signal.SIGTERM, signal.SIGINT)
+                }
+                try:
+                    yield
+                finally:
+                    for number, handler in before.items():
+                        signal.signal(number, handler)
+
+        Server(config).run(sockets=[listener])
 
 
 def _loopback(host: str) -> bool:
