@@ -33,7 +33,8 @@ class Server:
         return self.url.removesuffix("/v1")
 
     def client(self, key: str | None = None) -> httpx2.Client:
-        headers = {"Authorization": f"Bearer {self.key if key is None else key}"}
+        key = self.key if key is None else key
+        headers = {"Authorization": f"Bearer {key}"} if key else {}
         return httpx2.Client(base_url=self.root, headers=headers, timeout=120)
 
     def add_key(self, name: str, *flags: str) -> str:

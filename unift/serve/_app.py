@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import AsyncGenerator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from typing import TYPE_CHECKING, Annotated, Any
 
 from fastapi import Depends, FastAPI, Header, Request, Response
@@ -199,20 +199,20 @@ class _Caps:
         cap = (_UPLOAD_MIB + 1 if scope["path"] == "/v1/files" else _BODY_MIB) * _MIB
         declared = dict(scope["headers"]).get(b"content-length", b"0")
         seen = 0
-        begun = False
+        over = False
 
         async def counted() -> Message:
-            nonlocal seen
+            nonlocal seen, over
             message = await receive()
             seen += len(message.get("body", b""))
             if seen > cap:
+                over = True
                 raise _TooLargeError
             return message
 
-        async def noted(message: Message) -> None:
-            nonlocal begun
-            begun = True
-            await send(message)
+        async def unless_over(message: Message) -> None:
+            if not over:  # whatever became of the exception on its way up
+                await send(message)
 
         refusal = JSONResponse(
             _errors.document(413, f"The body is larger than {cap // _MIB} MiB.", "too_large", None),
@@ -221,9 +221,7 @@ class _Caps:
         if not declared.isdigit() or int(declared) > cap:
             await refusal(scope, receive, send)
             return
-        try:
-            await self._app(scope, counted, noted)
-        except _TooLargeError:
-            if begun:
-                raise
+        with suppress(_TooLargeError):
+            await self._app(scope, counted, unless_over)
+        if over:
             await refusal(scope, receive, send)

@@ -76,4 +76,5 @@ async def on_http_error(_: Request, error: Exception) -> JSONResponse:
     """Unknown paths and methods."""
     assert isinstance(error, HTTPException)
     headers = dict(error.headers) if error.headers else None
-    return _answer(error.status_code, str(error.detail), "not_found", headers=headers)
+    code = "not_found" if error.status_code == 404 else None
+    return _answer(error.status_code, str(error.detail), code, headers=headers)
