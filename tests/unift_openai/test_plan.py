@@ -208,3 +208,25 @@ def test_an_organisation_that_is_refused_learns_all_of_it_in_one_error(
     assert f"unift migrate run --source openai:{BASE} --to local-qlora" in error.fix
     assert openai.find("t1") is None, "listing goes on working"
     assert vendor.calls.count("create") == 1
+
+
+def test_the_command_line_accepts_a_shutdown(
+    vendor: Vendor,
+    rows: str,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    from unift.cli import main
+
+    vendor.habits.shutdown[BASE] = "2020-01-01"
+    command = ["train", "--provider", "openai", "--model", BASE, "--data", rows, "--dry-run"]
+
+    def status(*flags: str) -> Any:
+        monkeypatch.setattr("sys.argv", ["unift", *command, *flags])
+        with pytest.raises(SystemExit) as caught:
+            main()
+        return caught.value.code
+
+    assert status() == 4
+    assert "--accept-shutdown" in capsys.readouterr().err
+    assert status("--accept-shutdown") in (0, None)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import shutil
 import socket
 import subprocess
 from collections import OrderedDict
@@ -36,6 +37,8 @@ class Vllm:
         self._port = _free_port()
         self._url = f"http://127.0.0.1:{self._port}"
         self._process: subprocess.Popen[bytes] | None = None
+        if shutil.which(settings.vllm_python) is None:
+            raise self._failed("cannot be started: there is no such python")
         self._client = httpx2.AsyncClient(base_url=self._url, timeout=None)
         self._loaded: OrderedDict[str, None] = OrderedDict()  # model names, oldest first
         self._loading = asyncio.Lock()
