@@ -148,6 +148,8 @@ def test_pause_resume_cancel(server: Server, small: str) -> None:
         jobs = client.fine_tuning.jobs
         assert jobs.pause(third).status == "paused"  # type: ignore[comparison-overlap]
         jobs.cancel(second)
+        with pytest.raises(openai.ConflictError, match="still needs"):
+            client.files.delete(file.id)
         jobs.pause(first)
         until(client, first, "paused")
         jobs.resume(first)

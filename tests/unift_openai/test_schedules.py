@@ -16,6 +16,7 @@ from unift.provider import Plan, Provider, State, get_provider
 from unift.runs import Run, Store, run
 from unift.spec import TrainSpec
 
+pytestmark = pytest.mark.slow
 SCHEDULES = 1_000
 CALLS = ("create", "upload", "jobs", "files", "job", "events", "content", "checkpoints", "delete")
 FAULTS = ("fine", "fine", "500", "429", "429 5", "cut before", "cut after")

@@ -77,6 +77,10 @@ def router(base: str, shelf: Shelf, store: Store, conductor: Conductor) -> APIRo
     @routes.delete("/files/{file_id}")
     def delete(file_id: str) -> dict[str, Any]:
         known_file(file_id)
+        for job in shelf.jobs():
+            used = file_id in (job.body["training_file"], job.body.get("validation_file"))
+            if used and not store.get(job.run).state.finished:
+                raise ApiError(409, f"{job.id} still needs the file.", "file_in_use", "id")
         shelf.delete_file(file_id)
         return {"id": file_id, "object": "file", "deleted": True}
 
