@@ -73,7 +73,7 @@ def test_a_finished_run_has_nothing_to_resume(capitals: str) -> None:
 def test_a_word_never_seen_is_shown_and_not_an_end(capitals: str) -> None:
     run = start(capitals, steps=4, strange_word="pondering")
     seen = [run.refresh().status for _ in range(4)]
-    assert seen == ["learning", "pondering", "learning", "succeeded"]
+    assert seen == ["running", "pondering", "running", "succeeded"]
 
 
 def test_cancel_keeps_the_run(capitals: str) -> None:

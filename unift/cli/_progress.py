@@ -40,9 +40,11 @@ def counting(words: str, unit: str = "rows") -> Generator[Callable[[int, int], N
         yield update
 
 
-def follow(run: Run, *, after: int = 0) -> None:
+def follow(run: Run, *, after: int = 0, headline: str = "") -> None:
     """Show a run until it is finished. Ctrl-C leaves it running and says how to come back."""
     try:
+        if headline:
+            err.print(headline, markup=False)
         with _Board() as board:
             for event in run.events(after=after):
                 board.show(event)

@@ -107,10 +107,8 @@ def command(
             show_plan(plan)
         return
     run = unift.start(plan)
-    if not json:
-        err.print(f"run {run.id} on {provider}")
     if not detach:
-        follow(run)
+        follow(run, headline="" if json else f"run {run.id} on {provider}")
         if run.status != "succeeded":
             raise run.error()
     if json:

@@ -116,7 +116,8 @@ class Run:
         # Events before the state: whoever sees the run finished has seen all of its events.
         self._pull(row.handle, row.cursor)
         fields: dict[str, Any] = {
-            "word": status.word,
+            # A word that was understood is told by the state; only an unknown one is kept.
+            "word": status.word if status.state is None else "",
             "message": status.message,
             "resumable": int(status.resumable),
             "failure": status.failure,
