@@ -19,7 +19,7 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     # Subprocesses find the in-tree provider through the same door as this process does.
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(ECHO), os.environ.get("PYTHONPATH", "")]))
-    for key in ("OPENAI_API_KEY", "HF_TOKEN", "UNIFT_CATALOG"):
+    for key in ("OPENAI_API_KEY", "OPENAI_BASE_URL", "UNIFT_API_KEY", "HF_TOKEN", "UNIFT_CATALOG"):
         monkeypatch.delenv(key, raising=False)
     return folder
 

@@ -12,6 +12,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, ClassVar
 
+from unift.engine import Engine
 from unift.errors import (
     LimitError,
     LostError,
@@ -195,6 +196,13 @@ class Local:
         from unift_local.inference import LocalModel
 
         return LocalModel(reference)
+
+    def engine(self, base: str, max_adapters: int) -> Engine:
+        """The base model once in memory, for a server. See `unift.engine`."""
+        self.check()
+        from unift_local.engine import LocalEngine
+
+        return LocalEngine(base, max_adapters)
 
     def _handle(self, run: RunDir) -> Handle:
         data = {"folder": str(run.folder)}

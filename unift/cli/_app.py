@@ -14,6 +14,7 @@ from unift.cli import (
     evaluate,
     providers,
     runs,
+    serve,
     train,
     validate,
 )
@@ -25,7 +26,18 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for module in (demo, doctor, providers, validate, convert, estimate, train, evaluate, chat):
+for module in (
+    demo,
+    doctor,
+    providers,
+    validate,
+    convert,
+    estimate,
+    train,
+    evaluate,
+    chat,
+    serve,
+):
     app.command(module.__name__.rpartition(".")[2])(module.command)
 app.add_typer(data.app, name="data")
 app.add_typer(runs.app, name="runs")

@@ -49,6 +49,10 @@ def command(
         list[str] | None,
         typer.Option(help="PROVIDER.KEY=VALUE, a setting of one provider alone; repeatable."),
     ] = None,
+    accept_shutdown: Annotated[
+        bool,
+        typer.Option("--accept-shutdown", help="Train although the vendor's model ends soon."),
+    ] = False,
     dry_run: Annotated[bool, typer.Option(help="Show the plan and stop.")] = False,
     detach: Annotated[bool, typer.Option(help="Return at once; the run goes on.")] = False,
     json: Json = False,
@@ -56,6 +60,9 @@ def command(
     """Fine-tune a model and follow it. Ctrl-C stops following, not training."""
     import unift
 
+    options = parse_options(option or [])
+    if accept_shutdown:
+        options.setdefault(provider, {})["accept_shutdown"] = True
     plan = unift.plan(
         provider=provider,
         model=model,
@@ -80,7 +87,7 @@ def command(
         usd=usd,
         hours=hours,
         memory_gib=memory_gib,
-        options=parse_options(option or []),
+        options=options,
     )
     for warning in plan.warnings:
         err.print(f"warning {warning}", style="yellow", markup=False)

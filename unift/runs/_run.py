@@ -107,7 +107,7 @@ class Run:
     def refresh(self) -> Run:
         """Ask the provider and journal what is new. A run that is not open stays as it is."""
         row = self._row = self._store.get(self.id)
-        if row.state is State.SUBMITTING:
+        if row.state is State.SUBMITTING or _unanswered(row):
             return self.reconcile()
         if row.handle is None or (row.state.finished and row.state is not State.LOST):
             return self
@@ -249,7 +249,7 @@ class Run:
         """Find out what became of a submission that nobody saw the end of."""
         with submitting(self.id, wait=False) as alone:
             row = self._row = self._store.get(self.id)
-            if row.state is not State.SUBMITTING:
+            if row.state is not State.SUBMITTING and not _unanswered(row):
                 return self if row.state is State.PLANNED else self.refresh()
             if not alone:
                 return self  # somebody is submitting it at this moment
@@ -259,9 +259,10 @@ class Run:
                     self.id,
                     State.PLANNED,
                     message=f"never reached the provider; unift runs resume {self.id} submits it",
+                    failure=None,
                 )
                 return self
-            self._row = self._store.update(self.id, State.QUEUED, handle=handle)
+            self._row = self._store.update(self.id, State.QUEUED, handle=handle, failure=None)
         return self.refresh()
 
     # --- inside -------------------------------------------------------------------------------
@@ -281,6 +282,11 @@ class Run:
         self._row = self._store.update(
             self.id, state, message=error.message, failure=Failure(**error.as_dict())
         )
+
+
+def _unanswered(row: Row) -> bool:
+    """Lost while it was submitted: later the provider may be able to tell whether a job exists."""
+    return row.state is State.LOST and row.handle is None
 
 
 def _no_handle() -> Handle:

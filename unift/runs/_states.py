@@ -18,7 +18,7 @@ NEXT: dict[State, frozenset[State]] = {
     State.SUCCEEDED: frozenset(),
     State.FAILED: frozenset({State.SUBMITTING}),
     State.CANCELLED: frozenset({State.SUBMITTING}),
-    State.LOST: frozenset(_LIVE | _END | {State.SUBMITTING}),
+    State.LOST: frozenset(_LIVE | _END | {State.SUBMITTING, State.PLANNED}),
 }
 
 

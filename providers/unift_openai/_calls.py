@@ -1,0 +1,163 @@
+"""Talking to a host: the client, polite repetition of harmless calls, errors in our words."""
+
+from __future__ import annotations
+
+import re
+import threading
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
+from email.utils import parsedate_to_datetime
+from typing import Any, TypeVar
+
+import openai
+from tenacity import RetryCallState, Retrying, retry_if_exception, stop_after_attempt
+from tenacity.wait import wait_random_exponential
+
+from unift.errors import ProviderError, UniftError
+from unift_openai import _clock
+from unift_openai.hosts import Site
+
+_T = TypeVar("_T")
+_ATTEMPTS = 6
+_LONGEST_WAIT = 60.0  # seconds, whatever Retry-After says
+_MOST_CLIENTS = 16
+_clients: dict[tuple[str, str], openai.OpenAI] = {}
+_lock = threading.Lock()
+_backoff = wait_random_exponential(multiplier=0.5, max=20)
+
+
+def connect(site: Site, timeout: float = 60.0) -> openai.OpenAI:
+    """A new SDK client whose own retries are off: it repeats even the calls that cost money.
+
+    Raises:
+        ProviderError: There is no key.
+    """
+    return openai.OpenAI(base_url=site.url, api_key=site.key(), max_retries=0, timeout=timeout)
+
+
+def client(site: Site) -> openai.OpenAI:
+    """The shared client of an address and a key, so that connections are kept."""
+    return _shared(site.url, site.key())
+
+
+def _shared(url: str, key: str) -> openai.OpenAI:
+    with _lock:
+        found = _clients.get((url, key))
+        if found is None:
+            if len(_clients) == _MOST_CLIENTS:  # the oldest; nobody talks to so many hosts at once
+                _clients.pop(next(iter(_clients))).close()
+            found = openai.OpenAI(base_url=url, api_key=key, max_retries=0, timeout=60.0)
+            _clients[url, key] = found
+        return found
+
+
+def transient(error: BaseException) -> bool:
+    """Whether asking again may help. A quota that is used up does not come back by asking."""
+    if isinstance(error, openai.RateLimitError):
+        return error.code != "insufficient_quota"
+    if isinstance(error, openai.APIStatusError):
+        return error.status_code >= 500 or error.status_code in (408, 409)
+    return isinstance(error, openai.APIConnectionError)
+
+
+def pause(state: RetryCallState) -> float:
+    """Seconds to wait: what the host asks for, else exponential with jitter."""
+    error = state.outcome.exception() if state.outcome else None
+    asked = retry_after(error)
+    return min(asked, _LONGEST_WAIT) if asked is not None else _backoff(state)
+
+
+def retry_after(error: BaseException | None) -> float | None:
+    """The ``Retry-After`` of an answer, in seconds. A date is compared with the answer's own
+    ``Date``, so a host with a wrong clock does no harm."""
+    if not isinstance(error, openai.APIStatusError):
+        return None
+    headers = error.response.headers
+    text = headers.get("retry-after")
+    if not text:
+        return None
+    try:
+        return max(0.0, float(text))
+    except ValueError:
+        pass
+    try:
+        until = parsedate_to_datetime(text)
+        since = parsedate_to_datetime(headers["date"])
+        return max(0.0, (until - since).total_seconds())
+    except (KeyError, ValueError, TypeError):
+        return None
+
+
+def politely(call: Callable[[], _T], attempts: int = _ATTEMPTS) -> _T:
+    """Make a call that may be repeated without harm until it succeeds or clearly will not."""
+    retrying = Retrying(
+        retry=retry_if_exception(transient),
+        wait=pause,
+        stop=stop_after_attempt(attempts),
+        sleep=_clock.sleep,
+        reraise=True,
+    )
+    return retrying(call)
+
+
+@contextmanager
+def our_words(site: Site, where: str) -> Generator[None]:
+    """Turn the SDK's errors into ours."""
+    try:
+        yield
+    except openai.OpenAIError as error:
+        raise translate(error, site, where) from error
+
+
+def translate(error: Exception, site: Site, where: str) -> UniftError:
+    """One of the SDK's errors as one of ours, without any key in it."""
+    said = redact(_message(error))
+    name = site.host.name
+    if isinstance(error, openai.AuthenticationError):
+        variable = site.host.key_env[0] if site.own else "UNIFT_API_KEY"
+        return ProviderError(
+            f"{name} does not accept the API key: {said}",
+            code="bad_key",
+            where=site.url,
+            fix=f"put a valid key into {variable}",
+        )
+    if isinstance(error, openai.RateLimitError) and error.code == "insufficient_quota":
+        return ProviderError(
+            f"The account at {name} has no credit left: {said}",
+            code="insufficient_quota",
+            where=where,
+            fix="add credit there, or train elsewhere: unift estimate compares",
+        )
+    if isinstance(error, openai.APIStatusError):
+        fixes = {
+            403: "ask the owner of the organisation for access, or use another provider",
+            404: "check the name; unift runs list shows the runs that unift knows",
+            413: "split the file or use a provider that takes larger ones",
+            429: "wait a little; nothing was lost",
+        }
+        busy = error.status_code >= 500
+        return ProviderError(
+            f"{name} answered {error.status_code}: {said}",
+            code=error.code or f"http_{error.status_code}",
+            where=where,
+            fix=fixes.get(error.status_code, "try again later" if busy else "change what it says"),
+        )
+    return ProviderError(
+        f"{name} cannot be reached at {site.url}: {said}",
+        code="unreachable",
+        where=where,
+        fix="check the network and the address; nothing that was started is lost",
+    )
+
+
+def _message(error: Exception) -> str:
+    body: Any = getattr(error, "body", None)
+    if isinstance(body, dict) and isinstance(body.get("message"), str):
+        return body["message"]
+    cause = error.__cause__
+    return str(error) if cause is None else f"{error} ({cause})"
+
+
+def redact(text: str) -> str:
+    """A vendor quotes the key that it refuses; nobody else shall."""
+    return re.sub(r"\b(?:sk|key|Bearer)[-_ ][\w*.-]{6,}", "[key]", text)

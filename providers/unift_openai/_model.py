@@ -1,0 +1,127 @@
+"""A hosted model that answers over chat completions."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import openai
+
+from unift.errors import UsageError
+from unift.provider import Messages, Reply, Sampling
+from unift_openai._calls import connect, our_words, politely
+from unift_openai.hosts import Site
+
+_AT_ONCE = 8  # conversations under way
+# Newer models refuse older names; each refusal names the parameter, and is believed once.
+_OTHER_NAME = {"max_tokens": "max_completion_tokens"}
+_DROPPABLE = ("temperature", "top_p", "seed")
+
+
+class HostedModel:
+    """Implements `unift.provider.Model`.
+
+    Args:
+        place: Where it is.
+        model: Its name there; None: the only one that the host lists.
+        reference: How the user named it.
+
+    Raises:
+        ProviderError: The host does not answer, or there is no key.
+        UsageError: No name was given and there is not exactly one.
+    """
+
+    def __init__(self, place: Site, model: str | None, reference: str) -> None:
+        self.reference = reference
+        self._place = place
+        self._api = connect(place, timeout=120.0)
+        self._model = model or self._only_one()
+        self._renamed: dict[str, str | None] = {}
+
+    def chat(self, messages: Messages, sampling: Sampling | None = None) -> Reply:
+        """Answer one conversation."""
+        wanted = sampling or Sampling()
+        began = time.perf_counter()
+        with our_words(self._place, f"model {self._model}"):
+            answer = politely(lambda: self._ask(messages, wanted))
+        choice = answer.choices[0]
+        usage = answer.usage
+        return Reply(
+            text=choice.message.content or choice.message.refusal or "",
+            finish_reason=choice.finish_reason or "stop",
+            prompt_tokens=usage.prompt_tokens if usage else None,
+            completion_tokens=usage.completion_tokens if usage else None,
+            seconds=time.perf_counter() - began,
+        )
+
+    def chat_many(
+        self,
+        conversations: Sequence[Messages],
+        sampling: Sampling | None = None,
+        on_reply: Callable[[int, Reply], None] | None = None,
+    ) -> list[Reply]:
+        """Answer many, eight at a time; replies in the order given, `on_reply` as each is ready.
+
+        Raises:
+            ProviderError: One of them failed for good; the rest is not asked any more.
+        """
+        from concurrent.futures import as_completed
+
+        replies: dict[int, Reply] = {}
+        with ThreadPoolExecutor(_AT_ONCE) as pool:
+            asked = {
+                pool.submit(self.chat, messages, sampling): number
+                for number, messages in enumerate(conversations)
+            }
+            try:
+                for done in as_completed(asked):
+                    replies[asked[done]] = done.result()
+                    if on_reply is not None:
+                        on_reply(asked[done], done.result())
+            except BaseException:
+                pool.shutdown(wait=False, cancel_futures=True)
+                raise
+        return [replies[number] for number in range(len(conversations))]
+
+    def close(self) -> None:
+        """Close the connections. Closing twice is fine."""
+        self._api.close()
+
+    def _ask(self, messages: Messages, wanted: Sampling) -> Any:
+        given: dict[str, Any] = {
+            "temperature": wanted.temperature,
+            "top_p": wanted.top_p,
+            "max_tokens": wanted.max_tokens,
+        }
+        if wanted.seed is not None:
+            given["seed"] = wanted.seed
+        while True:
+            names = dict(self._renamed)  # as of now: other threads learn at the same time
+            body = {
+                new: value
+                for key, value in given.items()
+                if (new := names.get(key, key)) is not None
+            }
+            try:
+                asked: Any = list(messages)  # plain dicts; the host is the judge of them
+                return self._api.chat.completions.create(model=self._model, messages=asked, **body)
+            except openai.BadRequestError as error:
+                key = str(error.param or "")
+                known = key in _OTHER_NAME or key in _DROPPABLE
+                if not str(error.code).startswith("unsupported") or not known or key in names:
+                    raise
+                self._renamed[key] = _OTHER_NAME.get(key)
+
+    def _only_one(self) -> str:
+        with our_words(self._place, self._place.url):
+            names = [model.id for model in politely(lambda: self._api.models.list()).data]
+        if len(names) == 1:
+            return names[0]
+        raise UsageError(
+            f"{self._place.url} serves {len(names)} models; say which one.",
+            code="model_not_named",
+            where=self.reference,
+            fix=f"add #NAME: {', '.join(names[:5])}",
+        )

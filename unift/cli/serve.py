@@ -1,0 +1,73 @@
+"""unift serve: the OpenAI API over this machine."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+from unift.cli._output import Json, emit, err, out
+from unift.errors import MissingDependency
+
+
+def command(
+    model: Annotated[str, typer.Option(help="Base model: demo, a folder or a hub id.")] = "demo",
+    host: Annotated[str, typer.Option(help="Address to listen at.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(help="Port to listen at.", min=1, max=65535)] = 8000,
+    key_file: Annotated[Path | None, typer.Option(help="Keys, hashed; see --add-key.")] = None,
+    insecure_loopback: Annotated[
+        bool, typer.Option("--insecure-loopback", help="No keys, this machine only.")
+    ] = False,
+    engine: Annotated[
+        Literal["local", "vllm"], typer.Option(help="Who answers: this process, or vLLM.")
+    ] = "local",
+    max_adapters: Annotated[int, typer.Option(help="Adapters kept loaded.", min=1)] = 16,
+    vllm_python: Annotated[
+        str, typer.Option(help="Python of the environment that has vllm.")
+    ] = sys.executable,
+    add_key: Annotated[
+        str | None, typer.Option(help="Make a key of that name, show it once, and stop.")
+    ] = None,
+    scope: Annotated[
+        list[str] | None,
+        typer.Option(help="What the new key may do; repeatable. Default: both."),
+    ] = None,
+    requests_per_minute: Annotated[
+        int | None, typer.Option(help="Limit of the new key.", min=1)
+    ] = None,
+    json: Json = False,
+) -> None:
+    """Serve training and answers to anything that speaks the OpenAI API."""
+    try:
+        from unift.serve import Settings, serve
+        from unift.serve._keys import add_key as make_key
+        from unift.serve._keys import scopes_of
+    except ImportError as error:
+        raise MissingDependency(
+            f"The server needs packages that are not installed: {error}.",
+            where="unift serve",
+            fix="pip install 'unift[serve,local]'",
+        ) from error
+    if add_key is not None:
+        path = key_file or Path("keys.json")
+        key = make_key(path, add_key, scopes_of(scope), requests_per_minute)
+        if json:
+            emit({"name": add_key, "key": key, "key_file": str(path)})
+        else:
+            out.print(key, markup=False)
+            err.print(f"added to {path}; it is shown only now, the file holds its hash")
+        return
+    settings = Settings(
+        model=model,
+        host=host,
+        port=port,
+        key_file=key_file,
+        insecure_loopback=insecure_loopback,
+        engine=engine,
+        max_adapters=max_adapters,
+        vllm_python=vllm_python,
+    )
+    err.print(f"unift serve: http://{host}:{port}/v1, base model {settings.base}")
+    serve(settings)

@@ -1,0 +1,94 @@
+"""One base model in memory that answers under many adapters at once: what a server needs.
+
+A provider that can has a verb more than the seam asks for: ``engine(base) -> Engine``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, Protocol, runtime_checkable
+
+from pydantic import Field
+
+from unift.errors import UsageError
+from unift.provider import Sampling, get_provider
+from unift.spec import Frozen
+
+
+class TokenLogprob(Frozen):
+    """A drawn token, its log probability, and the likeliest ones in its place."""
+
+    token: str
+    logprob: float
+    top: tuple[tuple[str, float], ...] = ()
+
+
+class Turn(Frozen):
+    """One question to an engine: `messages`, or a raw `prompt`.
+
+    `adapter` is the folder of the adapter to answer under, None for the base model. `top_logprobs`
+    asks for log probabilities: None for none, 0 for those of the drawn tokens alone.
+    """
+
+    messages: tuple[dict[str, Any], ...] = ()
+    prompt: str | None = None
+    tools: tuple[dict[str, Any], ...] = ()
+    adapter: str | None = None
+    sampling: Sampling = Sampling()
+    stop: tuple[str, ...] = ()
+    top_logprobs: int | None = Field(default=None, ge=0, le=20)
+
+
+class Prepared(Frozen):
+    """A turn as tokens; `room` is how many new ones the context and the user leave."""
+
+    turn: Turn
+    tokens: tuple[int, ...]
+    room: int
+
+
+class Delta(Frozen):
+    """A piece of an answer. `finish` is set on the last one: "stop" or "length"."""
+
+    text: str = ""
+    logprobs: tuple[TokenLogprob, ...] = ()
+    finish: str | None = None
+    completion_tokens: int = 0
+
+
+@runtime_checkable
+class Engine(Protocol):
+    """Answers turns in batches. `prepare` may be called from any thread, `answer` from one."""
+
+    base: str
+    takes_tools: bool
+
+    def prepare(self, turn: Turn) -> Prepared:
+        """Render and count. Raises DataError for messages that the model's template refuses."""
+        ...
+
+    def answer(self, batch: Sequence[Prepared], on_delta: Callable[[int, Delta], bool]) -> None:
+        """Answer all at once; `on_delta(index, piece)` as text comes, False from it ends that one.
+
+        Returns when each turn has had a piece with `finish`, or was ended.
+        """
+        ...
+
+    def close(self) -> None: ...
+
+
+def open_engine(provider: str, base: str, max_adapters: int) -> Engine:
+    """The engine of a provider.
+
+    Raises:
+        UsageError: That provider has none.
+    """
+    make = getattr(get_provider(provider), "engine", None)
+    if make is None:
+        raise UsageError(
+            f"Provider '{provider}' cannot answer for a server.",
+            code="no_engine",
+            where="provider",
+            fix="use local-lora",
+        )
+    return make(base, max_adapters)

@@ -1,0 +1,227 @@
+"""The application: who may ask what, and which part answers."""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import AsyncGenerator, Awaitable, Callable
+from contextlib import asynccontextmanager, suppress
+from typing import TYPE_CHECKING, Annotated, Any
+
+from fastapi import Depends, FastAPI, Header, Request, Response
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse, StreamingResponse
+from prometheus_client import generate_latest
+from starlette.exceptions import HTTPException
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from unift.engine import open_engine
+from unift.errors import UniftError
+from unift.provider import State
+from unift.runs import Store
+from unift.serve import _errors
+from unift.serve._answers import Answer
+from unift.serve._batcher import Batcher
+from unift.serve._conductor import Conductor
+from unift.serve._errors import ApiError
+from unift.serve._keys import Gate, read_keys
+from unift.serve._metrics import Metrics
+from unift.serve._requests import ChatBody, CompletionBody
+from unift.serve._shelf import Shelf
+from unift.serve._training import TRAINER, router
+from unift.serve._views import ORGANIZATION, model_name
+from unift.serve._vllm import Vllm
+
+if TYPE_CHECKING:
+    from unift.serve._server import Settings
+
+_MIB = 1 << 20
+_UPLOAD_MIB = 512  # the vendor's limit of a file
+_BODY_MIB = 8
+# ft:BASE:unift:SUFFIX:RUN, and the name of a checkpoint of it
+_TUNED = re.compile(r"ft:.+:unift:[^:]*:([^:]+?)(:ckpt-step-\d+)?")
+
+
+def create_app(settings: Settings) -> FastAPI:
+    """The ASGI application. It trains and answers only while its lifespan runs.
+
+    Raises:
+        UsageError: The key file or the base model cannot be used.
+    """
+    base = settings.base
+    shelf, store = Shelf(), Store()
+    gate = Gate(read_keys(settings.key_file) if settings.key_file else [])
+    conductor = Conductor(shelf, store)
+    vllm = Vllm(settings) if settings.engine == "vllm" else None
+    batcher = None
+    if vllm is None:
+        batcher = Batcher(open_engine(TRAINER, settings.model, settings.max_adapters))
+
+    def open_jobs() -> float:
+        return float(sum(not store.get(job.run).state.finished for job in shelf.jobs()))
+
+    metrics = Metrics(lambda: float(batcher.waiting) if batcher else 0.0, open_jobs)
+
+    @asynccontextmanager
+    async def lifespan(_: FastAPI) -> AsyncGenerator[None]:
+        if batcher:
+            batcher.start()
+        if vllm:
+            await vllm.start()
+        conductor.start()
+        yield
+        conductor.stop()
+        if batcher:
+            batcher.drain()
+        if vllm:
+            await vllm.stop()
+
+    app = FastAPI(title="unift serve", lifespan=lifespan, docs_url=None, redoc_url=None)
+    app.add_middleware(_Caps)
+    app.add_exception_handler(ApiError, _errors.on_api_error)
+    app.add_exception_handler(UniftError, _errors.on_unift_error)
+    app.add_exception_handler(RequestValidationError, _errors.on_bad_request)
+    app.add_exception_handler(HTTPException, _errors.on_http_error)
+
+    def chatting(authorization: Annotated[str | None, Header()] = None) -> str:
+        return gate.admit(authorization, "chat")
+
+    def training(authorization: Annotated[str | None, Header()] = None) -> str:
+        return gate.admit(authorization, "train")
+
+    def anybody(authorization: Annotated[str | None, Header()] = None) -> str:
+        return gate.admit(authorization, None)
+
+    @app.middleware("http")
+    async def count(request: Request, call: Callable[[Request], Awaitable[Response]]) -> Response:
+        began = time.perf_counter()
+        answer = await call(request)
+        route = request.scope.get("route")
+        path = getattr(route, "path", "unknown")
+        metrics.requests.labels(path, answer.status_code).inc()
+        metrics.seconds.labels(path).observe(time.perf_counter() - began)
+        return answer
+
+    app.include_router(router(base, shelf, store, conductor), dependencies=[Depends(training)])
+
+    # --- models -------------------------------------------------------------------------------
+
+    def model_view(name: str, created: int) -> dict[str, Any]:
+        return {"id": name, "object": "model", "created": created, "owned_by": ORGANIZATION}
+
+    def tuned() -> list[dict[str, Any]]:
+        return [
+            model_view(model_name(base, job), job.created_at)
+            for job in shelf.jobs()
+            if store.get(job.run).state is State.SUCCEEDED
+        ]
+
+    def adapter_of(name: str) -> str | None:
+        """The folder of a tuned model's adapter; None for the base."""
+        if name == base:
+            return None
+        match = _TUNED.fullmatch(name)
+        job = shelf.job(f"ftjob-{match[1]}") if match else None
+        row = store.get(job.run) if job else None
+        if job is None or row is None or row.artifact is None:
+            raise ApiError(404, f"The model '{name}' does not exist.", "model_not_found", "model")
+        return row.artifact.reference
+
+    @app.get("/v1/models", dependencies=[Depends(anybody)])
+    def models() -> dict[str, Any]:
+        return {"object": "list", "data": [model_view(base, 0), *tuned()]}
+
+    @app.get("/v1/models/{name:path}", dependencies=[Depends(anybody)])
+    def model(name: str) -> dict[str, Any]:
+        adapter_of(name)
+        return model_view(name, 0)
+
+    # --- answers ------------------------------------------------------------------------------
+
+    async def answer(body: ChatBody | CompletionBody, request: Request) -> Response:
+        adapter = adapter_of(body.model)
+        if vllm is not None:
+            return await vllm.forward(request.url.path, body, adapter)
+        assert batcher is not None
+        made = Answer(batcher, body, adapter)
+        await made.prepare()
+        if body.stream:
+            return StreamingResponse(counted(made), media_type="text/event-stream")
+        whole = await made.whole()
+        note(made)
+        return JSONResponse(whole)
+
+    async def counted(made: Answer) -> AsyncGenerator[str]:
+        async for event in made.stream():
+            yield event
+        note(made)
+
+    def note(made: Answer) -> None:
+        metrics.tokens.labels("prompt").inc(made.prompt_tokens)
+        metrics.tokens.labels("completion").inc(made.completion_tokens)
+
+    @app.post("/v1/chat/completions", dependencies=[Depends(chatting)])
+    async def chat(body: ChatBody, request: Request) -> Response:
+        return await answer(body, request)
+
+    @app.post("/v1/completions", dependencies=[Depends(chatting)])
+    async def completions(body: CompletionBody, request: Request) -> Response:
+        return await answer(body, request)
+
+    # --- about the server ---------------------------------------------------------------------
+
+    @app.get("/healthz")
+    def healthz() -> dict[str, Any]:
+        return {"status": "ok", "base": base, "engine": settings.engine}
+
+    @app.get("/metrics", dependencies=[Depends(anybody)])
+    def shown() -> Response:
+        return Response(generate_latest(metrics.registry), media_type="text/plain; version=0.0.4")
+
+    del count, models, model, chat, completions, healthz, shown  # registered, not called
+    return app
+
+
+class _TooLargeError(Exception):
+    """The body passed its cap while it was read."""
+
+
+class _Caps:
+    """Refuses bodies that are too large, by their declared length and by what really comes."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        cap = (_UPLOAD_MIB + 1 if scope["path"] == "/v1/files" else _BODY_MIB) * _MIB
+        declared = dict(scope["headers"]).get(b"content-length", b"0")
+        seen = 0
+        over = False
+
+        async def counted() -> Message:
+            nonlocal seen, over
+            message = await receive()
+            seen += len(message.get("body", b""))
+            if seen > cap:
+                over = True
+                raise _TooLargeError
+            return message
+
+        async def unless_over(message: Message) -> None:
+            if not over:  # whatever became of the exception on its way up
+                await send(message)
+
+        refusal = JSONResponse(
+            _errors.document(413, f"The body is larger than {cap // _MIB} MiB.", "too_large", None),
+            413,
+        )
+        if not declared.isdigit() or int(declared) > cap:
+            await refusal(scope, receive, send)
+            return
+        with suppress(_TooLargeError):
+            await self._app(scope, counted, unless_over)
+        if over:
+            await refusal(scope, receive, send)

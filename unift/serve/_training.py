@@ -1,0 +1,211 @@
+"""``/v1/files`` and ``/v1/fine_tuning/jobs``: real runs of the run store."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from pathlib import PurePosixPath
+from typing import Annotated, Any
+
+from anyio import to_thread
+from fastapi import APIRouter, File, Form, Query, Request, UploadFile
+from fastapi.responses import FileResponse
+
+from unift._train import plan as make_plan
+from unift.errors import DataError, UniftError
+from unift.provider import State
+from unift.runs import Store
+from unift.serve._conductor import Conductor
+from unift.serve._errors import ApiError
+from unift.serve._requests import JobBody
+from unift.serve._shelf import Job, Shelf, StoredFile
+from unift.serve._views import checkpoint_views, event_views, job_view
+
+TRAINER = "local-lora"
+#: The vendor multiplies a rate that it does not publish; we multiply the local provider's own
+#: default for adapters (2e-4, Dettmers et al. 2023). The same number means about the same boldness,
+#: no more.
+_RATE = 2e-4
+_PURPOSES = ("fine-tune", "user_data", "batch", "assistants", "vision", "evals")
+Limit = Annotated[int, Query(ge=1, le=10_000)]
+
+
+def router(base: str, shelf: Shelf, store: Store, conductor: Conductor) -> APIRouter:
+    """The endpoints; all of them need the scope "train" (see the app)."""
+    routes = APIRouter(prefix="/v1")
+
+    def known_file(file_id: str) -> StoredFile:
+        found = shelf.file(file_id)
+        if found is None:
+            raise ApiError(404, f"No such File object: {file_id}", "not_found", "id")
+        return found
+
+    def known_job(job_id: str) -> Job:
+        found = shelf.job(job_id)
+        if found is None:
+            raise ApiError(404, f"Could not find fine tune: {job_id}", "fine_tune_not_found", "id")
+        return found
+
+    def view(job: Job) -> dict[str, Any]:
+        return job_view(job, base, store, shelf)
+
+    @routes.post("/files")
+    def upload(
+        file: Annotated[UploadFile, File()],
+        purpose: Annotated[str, Form()],
+    ) -> dict[str, Any]:
+        if purpose not in _PURPOSES:
+            raise ApiError(400, f"purpose is one of {', '.join(_PURPOSES)}.", None, "purpose")
+        name = PurePosixPath((file.filename or "file").replace("\\", "/")).name or "file"
+        return shelf.add_file(name, file.file, purpose).as_dict()
+
+    @routes.get("/files")
+    def files(
+        purpose: str | None = None, after: str | None = None, limit: Limit = 10_000
+    ) -> dict[str, Any]:
+        return page([one.as_dict() for one in shelf.files(purpose)], after, limit)
+
+    @routes.get("/files/{file_id}")
+    def file(file_id: str) -> dict[str, Any]:
+        return known_file(file_id).as_dict()
+
+    @routes.get("/files/{file_id}/content", response_class=FileResponse)
+    def content(file_id: str) -> FileResponse:
+        known_file(file_id)
+        return FileResponse(shelf.path(file_id), media_type="application/octet-stream")
+
+    @routes.delete("/files/{file_id}")
+    def delete(file_id: str) -> dict[str, Any]:
+        known_file(file_id)
+        for job in shelf.jobs():
+            used = file_id in (job.body["training_file"], job.body.get("validation_file"))
+            if used and not store.get(job.run).state.finished:
+                raise ApiError(409, f"{job.id} still needs the file.", "file_in_use", "id")
+        shelf.delete_file(file_id)
+        return {"id": file_id, "object": "file", "deleted": True}
+
+    @routes.post("/fine_tuning/jobs")
+    async def create(body: JobBody) -> dict[str, Any]:
+        if body.model != base:
+            raise ApiError(
+                400, f"This server trains '{base}' only.", "model_not_available", "model"
+            )
+        known_file(body.training_file)
+        if body.validation_file:
+            known_file(body.validation_file)
+        return await to_thread.run_sync(lambda: view(_create(body, shelf, store, conductor)))
+
+    @routes.get("/fine_tuning/jobs")
+    def jobs(request: Request, after: str | None = None, limit: Limit = 20) -> dict[str, Any]:
+        wanted: dict[str, str] = {}
+        for key, value in request.query_params.items():
+            if match := re.fullmatch(r"metadata\[(.+)\]", key):
+                wanted[match[1]] = value
+        bare = request.query_params.get("metadata") == "null"
+        found = [
+            job
+            for job in shelf.jobs()
+            if wanted.items() <= (job.body.get("metadata") or {}).items()
+            and not (bare and job.body.get("metadata"))
+        ]
+        return page(
+            [{"id": job.id} for job in found], after, limit, lambda one: view(known_job(one["id"]))
+        )
+
+    @routes.get("/fine_tuning/jobs/{job_id}")
+    def job(job_id: str) -> dict[str, Any]:
+        return view(known_job(job_id))
+
+    @routes.get("/fine_tuning/jobs/{job_id}/events")
+    def events(job_id: str, after: str | None = None, limit: Limit = 20) -> dict[str, Any]:
+        return page(event_views(known_job(job_id), store), after, limit)
+
+    @routes.get("/fine_tuning/jobs/{job_id}/checkpoints")
+    def checkpoints(job_id: str, after: str | None = None, limit: Limit = 10) -> dict[str, Any]:
+        return page(checkpoint_views(known_job(job_id), base, store), after, limit)
+
+    def act(job_id: str, wish: str) -> dict[str, Any]:
+        found = known_job(job_id)
+        state = store.get(found.run).state
+        paused = found.wish == "pause"
+        over = state.finished and not (paused and state is State.CANCELLED)
+        if over or (wish == "resume" and not paused) or (wish == "pause" and paused):
+            now = view(found)["status"]
+            raise ApiError(400, f"The job is {now}; it cannot {wish}.", "invalid_state")
+        shelf.wish(found.run, wish)
+        conductor.wake()
+        return view(known_job(job_id))
+
+    @routes.post("/fine_tuning/jobs/{job_id}/cancel")
+    def cancel(job_id: str) -> dict[str, Any]:
+        return act(job_id, "cancel")
+
+    @routes.post("/fine_tuning/jobs/{job_id}/pause")
+    def pause(job_id: str) -> dict[str, Any]:
+        return act(job_id, "pause")
+
+    @routes.post("/fine_tuning/jobs/{job_id}/resume")
+    def resume(job_id: str) -> dict[str, Any]:
+        return act(job_id, "resume")
+
+    del upload, files, file, content, delete, create, jobs, job  # registered, not called
+    del events, checkpoints, cancel, pause, resume
+    return routes
+
+
+def page(
+    items: list[dict[str, Any]],
+    after: str | None,
+    limit: int,
+    shown: Callable[[dict[str, Any]], dict[str, Any]] = lambda one: one,
+) -> dict[str, Any]:
+    """A cursor page as the vendor's lists are."""
+    start = 0
+    if after is not None:
+        ids = [item["id"] for item in items]
+        if after not in ids:
+            raise ApiError(400, f"No item '{after}'.", "bad_cursor", "after")
+        start = ids.index(after) + 1
+    data = [shown(item) for item in items[start : start + limit]]
+    return {
+        "object": "list",
+        "data": data,
+        "first_id": data[0]["id"] if data else None,
+        "last_id": data[-1]["id"] if data else None,
+        "has_more": start + limit < len(items),
+    }
+
+
+def _create(body: JobBody, shelf: Shelf, store: Store, conductor: Conductor) -> Job:
+    """Plan now, so that a bad file is refused at once; train when it is its turn."""
+
+    def number(value: Any) -> Any:
+        return None if value == "auto" else value
+
+    multiplier = number(body.hyper.learning_rate_multiplier)
+    try:
+        planned = make_plan(
+            provider=TRAINER,
+            model=body.model,
+            data=str(shelf.path(body.training_file)),
+            validation=str(shelf.path(body.validation_file)) if body.validation_file else None,
+            name=body.suffix,
+            epochs=number(body.hyper.n_epochs),
+            batch_size=number(body.hyper.batch_size),
+            learning_rate=None if multiplier is None else multiplier * _RATE,
+            seed=body.seed,
+        )
+    except DataError as error:
+        where = error.where.rpartition("/")[2]
+        raise ApiError(
+            400, f"{where}: {error.message} {error.fix}", "invalid_training_file", "training_file"
+        ) from error
+    except UniftError as error:
+        raise ApiError(400, f"{error.message} {error.fix}", error.code, error.where) from error
+    kept = body.model_dump(exclude_none=True, include={"training_file", "validation_file"})
+    kept |= {"suffix": body.suffix, "metadata": body.metadata}
+    if multiplier is not None:
+        kept["multiplier"] = multiplier
+    job = shelf.add_job(store.create(planned).id, kept)
+    conductor.wake()
+    return job
