@@ -121,10 +121,9 @@ def refused(found: Deadlines, spec: TrainSpec, uploads: str) -> ProviderError:
 
 def _ways_out(spec: TrainSpec) -> str:
     data = shlex.quote(spec.data)
-    source = f"openai:{spec.model}"
     return (
         f"compare what replaces it: unift estimate --model {_INSTEAD} --data {data}; "
-        f"move: unift migrate run --source {source} --to local-qlora --model {_INSTEAD} "
+        f"train it on your own GPU: unift train --provider local-qlora --model {_INSTEAD} "
         f"--data {data}"
     )
 
