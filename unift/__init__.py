@@ -9,9 +9,10 @@ print(result.verdict)
 from __future__ import annotations
 
 import sys
-from importlib import import_module
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
+
+from unift._lazy import loader
 
 if TYPE_CHECKING:
     from unift._doctor import doctor
@@ -78,12 +79,7 @@ class _Package(ModuleType):
 sys.modules[__name__].__class__ = _Package
 
 
-def __getattr__(name: str) -> Any:
-    if name in _HOMES:
-        value = getattr(import_module(f"unift.{_HOMES[name]}"), name)
-        globals()[name] = value
-        return value
-    raise AttributeError(f"module 'unift' has no attribute '{name}'")
+__getattr__ = loader(__name__, _HOMES)
 
 
 def __dir__() -> list[str]:

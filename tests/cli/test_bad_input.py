@@ -154,6 +154,15 @@ def test_pickled_weights_are_never_opened(
     assert not trap.exists()
 
 
+def test_training_on_bad_data_tells_every_error(cli: Cli) -> None:
+    listed = cli("validate", "demo:dirty", "--provider", "local-lora", "--json").json["findings"]
+    errors = sum(finding["severity"] == "error" for finding in listed)
+    assert errors > 1
+    error = checked(train(cli, "demo:dirty"), 3)
+    assert f"There are {errors - 1} more" in error["message"]
+    assert "unift validate demo:dirty" in error["fix"]
+
+
 def test_unknown_option_names_the_nearest(cli: Cli, capitals: str) -> None:
     error = checked(train(cli, capitals, "demo", "--option", "local-lora.micro_bach=2"), 2)
     assert "micro_batch" in error["fix"]

@@ -167,6 +167,13 @@ def test_something_unforeseen_is_logged_not_thrown(
     assert "ZeroDivisionError" in Path(failed.json["error"]["where"]).read_text()
 
 
+def test_estimate_says_each_thing_once(cli: Cli) -> None:
+    shown = cli("estimate", "--model", "demo", "--data", "demo:train").out
+    assert "local-full" in shown
+    assert "local-qlora" in shown
+    assert shown.count("tokens in 600 rows") == 1
+
+
 def test_ctrl_c_stops_following_not_training(capitals: str) -> None:
     command = [sys.executable, "-m", "unift", *TRAIN, "--data", capitals]
     command += ["--option", "echo.steps=1000000"]

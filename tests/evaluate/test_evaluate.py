@@ -341,10 +341,10 @@ def test_progress_reaches_its_end(test_file: str) -> None:
 
 
 def test_the_evaluation_is_recorded_with_its_data(test_file: str, home: Path) -> None:
-    from unift.runs import store
+    from unift.runs import Store
 
     found = evaluate(good(), test_file, base=weak(), report=False)
-    with store()._open() as db:  # the store lists evaluations of runs only
+    with Store()._open() as db:  # the store lists evaluations of runs only
         rows = db.execute("SELECT id, summary FROM evaluations").fetchall()
     assert [row["id"] for row in rows] == [found.id]
     assert json.loads(rows[0]["summary"])["verdict_code"] == "better"

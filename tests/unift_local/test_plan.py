@@ -159,12 +159,17 @@ def test_more_than_one_process_is_refused(
         LocalLora().plan(spec())
 
 
-def test_threads_are_shared_with_the_runs_that_live(spec: Callable[..., Any], home: Path) -> None:
+def test_threads_are_shared_with_the_runs_that_live(
+    spec: Callable[..., Any], home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     cores = len(os.sched_getaffinity(0))
     alone = LocalLora().plan(spec(options={"threads": None}))
     assert alone.value("threads") == cores
     assert environment(alone)["OMP_NUM_THREADS"] == str(cores)
     assert environment(alone)["GOMP_SPINCOUNT"] == "2000", "spinning starves shared cores"
+    monkeypatch.delenv("GOMP_SPINCOUNT", raising=False)
+    monkeypatch.setenv("OMP_WAIT_POLICY", "ACTIVE")
+    assert "GOMP_SPINCOUNT" not in environment(alone), "the user's choice stands"
     other = run_dir("other")
     other.folder.mkdir()
     lock = other.take_lock()

@@ -7,9 +7,9 @@ train on this machine: the row of a plan, from the settings that were really cho
 
 from __future__ import annotations
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from unift._lazy import loader
 from unift.estimate._budget import check_budget
 from unift.estimate.table import Estimate, estimate
 
@@ -77,9 +77,4 @@ __all__ = [
 ]
 
 
-def __getattr__(name: str) -> Any:
-    if name in _HOMES:
-        value = getattr(import_module(f"unift.estimate.{_HOMES[name]}"), name)
-        globals()[name] = value
-        return value
-    raise AttributeError(f"module 'unift.estimate' has no attribute '{name}'")
+__getattr__ = loader(__name__, _HOMES)

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from unift._lazy import loader
 from unift.evaluate._evaluate import evaluate
 
 if TYPE_CHECKING:
@@ -58,9 +58,4 @@ __all__ = [
 ]
 
 
-def __getattr__(name: str) -> Any:
-    if name in _HOMES:
-        value = getattr(import_module(f"unift.evaluate.{_HOMES[name]}"), name)
-        globals()[name] = value
-        return value
-    raise AttributeError(f"module 'unift.evaluate' has no attribute '{name}'")
+__getattr__ = loader(__name__, _HOMES)

@@ -268,12 +268,12 @@ def write(evaluation: Evaluation, model: Source, report: str | Path | None) -> E
 
 
 def record(evaluation: Evaluation, candidates: Sequence[Candidate]) -> None:
-    from unift.runs import store
+    from unift.runs import Store
 
     document = evaluation.as_dict()
     summary = {key: value for key, value in document.items() if key not in ("samples", "labels")}
     parents = [f"run:{one}" for one in map(run_of, (c.source for c in candidates)) if one]
-    store().add_evaluation(
+    Store().add_evaluation(
         evaluation.id,
         summary,
         [*parents, f"data:{evaluation.details['lineage']['data_fingerprint']}"],

@@ -3,9 +3,4 @@
 from unift.runs._run import Run, reconcile, run, runs
 from unift.runs._store import Store
 
-__all__ = ["Run", "Store", "reconcile", "run", "runs", "store"]
-
-
-def store() -> Store:
-    """The store under the user's data folder."""
-    return Store()
+__all__ = ["Run", "Store", "reconcile", "run", "runs"]
