@@ -18,7 +18,7 @@ from unift.data._sink import Sink
 from unift.data._tokens import ByCharacters, counter_for
 from unift.data._whole import Lines, Signatures
 from unift.data.codes import Severity
-from unift.data.formats import Format
+from unift.data.formats import FORMATS, Format
 
 _FEW = 50
 
@@ -175,7 +175,14 @@ class Job:
         if not scanned.rows or not against or (name == CHAT and not self._asked):
             return
         message = f"The rows are {name} ({scanned.format_reason})."
-        if self._asked:
+        # Chat in another format is converted when it is trained on.
+        able = [n for n in against if CHAT in self._limits[n].formats]
+        if FORMATS[name].kind == "chat" and len(able) == len(against):
+            message += " unift trains on a converted copy; a vendor's own upload would refuse them."
+            self._sink.add(
+                "UD906", file=file, message=message, severity="advice", providers=tuple(against)
+            )
+        elif self._asked:
             self._limit("UD906", file, 0, message, against)
         else:
             self._sink.add("UD906", file=file, message=message, severity="warning", providers=())

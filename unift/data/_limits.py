@@ -26,7 +26,7 @@ class Limits:
         max_tokens: Tokens of one row.
         too_long: What happens to a longer row: refused, or cut at its end.
         max_images: Images in one row.
-        formats: Formats of rows that can be trained on there.
+        formats: Formats of rows that can be trained on there as they are.
         source: Where the numbers are from, and when they were read.
     """
 
