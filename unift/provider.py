@@ -55,6 +55,7 @@ class Capabilities(Frozen):
     models: tuple[str, ...] | None = Field(default=None, description="None: any that loads")
     weights_downloadable: bool
     resumable: bool = False
+    pausable: bool = Field(default=False, description="the provider has the verb of `Pausing`")
     min_rows: int = 1
     max_tokens_per_row: int | None = None
     ends_on: str | None = Field(default=None, description="last day for new jobs, YYYY-MM-DD")
@@ -257,6 +258,52 @@ class Provider(Protocol):
 
     def model(self, reference: str) -> Model:
         """Something that answers, for a model id, a folder or an artifact's reference."""
+        ...
+
+
+@runtime_checkable
+class Pausing(Protocol):
+    """One more verb, of a provider whose capabilities say `pausable`."""
+
+    def pause(self, handle: Handle) -> None:
+        """Ask a queued or running job to halt and keep what it has; `resume` goes on with it.
+
+        A job that is paused or over already stays as it is.
+
+        Raises:
+            ProviderError: It cannot be paused now.
+        """
+        ...
+
+
+class Leftover(Frozen):
+    """A file of ours at a vendor that no job uses. `id` is empty while only its name is known."""
+
+    id: str
+    name: str
+    place: str
+
+
+@runtime_checkable
+class Uploading(Protocol):
+    """Two more verbs, of a provider that uploads data before it orders a job."""
+
+    def leftovers(self, token: str, ask: bool = False) -> Sequence[Leftover]:
+        """Uploads for `token` that no job uses: as remembered here; with `ask` as the vendor says.
+
+        None of a job that exists, or may exist because an order of it is still in doubt.
+
+        Raises:
+            ProviderError: The vendor was asked and does not answer.
+        """
+        ...
+
+    def discard(self, token: str) -> Sequence[Leftover]:
+        """Delete them; returns what was deleted. `submit` uploads anew if it has to.
+
+        Raises:
+            ProviderError: The vendor does not answer, or keeps one of them.
+        """
         ...
 
 
