@@ -350,6 +350,30 @@ def get_provider(name: str) -> Provider:
         ) from error
 
 
+def claimant(scheme: str) -> Provider:
+    """Who answers for references of a scheme: the first provider that lists it in ``schemes``.
+
+    A provider may claim ``demo``, ``path``, ``hf`` (whatever is loaded on this machine) and
+    ``http`` (a server that speaks the OpenAI API) by a class attribute ``schemes``.
+
+    Raises:
+        UsageError: No installed provider claims it.
+    """
+    for name in sorted(_entries()):
+        try:
+            found = get_provider(name)
+        except UniftError:
+            continue  # broken or not installed: it can claim nothing
+        if scheme in getattr(found, "schemes", ()):
+            return found
+    raise UsageError(
+        f"No installed provider answers for '{scheme}:' references.",
+        code="no_claimant",
+        where="model",
+        fix="unift providers shows what is installed",
+    )
+
+
 def providers() -> list[ProviderInfo]:
     """Every registered provider, in alphabetical order, and whether it can be used here."""
     listed: list[ProviderInfo] = []

@@ -239,6 +239,8 @@ class LocalLora(Local):
 
     name = "local-lora"
     tunes = "lora"
+    # Of the three it is the one that keeps plain weights as they are.
+    schemes = ("demo", "path", "hf")
 
 
 class LocalQlora(Local):

@@ -372,6 +372,7 @@ class OpenAI(OpenAIShaped):
     """OpenAI itself, and with ``base_url`` any server that speaks its API."""
 
     name = "openai"
+    schemes = ("http",)
 
 
 class Azure(OpenAIShaped):

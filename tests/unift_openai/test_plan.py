@@ -104,6 +104,7 @@ def test_nebius_takes_an_absolute_rate_and_the_shape_of_the_adapter(
         ({"max_steps": 5}, "max_steps"),
         ({"epochs": 1.5}, "epochs"),
         ({"model": "gpt-4o-mini"}, "model"),
+        ({"model": "gpt-4.1-mini"}, "model"),
         ({"model": "gpt-6-luna"}, "model"),
     ],
 )
