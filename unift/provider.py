@@ -6,9 +6,11 @@ group ``unift.providers``, the built-in ones through the same door as anybody's 
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import datetime
 from enum import StrEnum
+from functools import cache
 from typing import TYPE_CHECKING, Any, Literal, Protocol, runtime_checkable
 
 from pydantic import Field
@@ -297,6 +299,19 @@ class Completes(Protocol):
         ...
 
 
+class Check(Frozen):
+    """One thing that `unift doctor` looked at. `ok` is None for what is merely worth knowing.
+
+    A provider may have a verb ``checks() -> Sequence[Check]`` for its own set-up; no network.
+    """
+
+    name: str
+    ok: bool | None
+    detail: str
+    disables: str = ""
+    fix: str = ""
+
+
 class ProviderInfo(Frozen):
     """A registered provider, whether or not it can be used here."""
 
@@ -308,6 +323,12 @@ class ProviderInfo(Frozen):
 
 
 def _entries() -> dict[str, EntryPoint]:
+    return _entries_on(tuple(sys.path))
+
+
+@cache
+def _entries_on(path: tuple[str, ...]) -> dict[str, EntryPoint]:
+    """Looking through every installed package takes some 50 ms, and every run asks."""
     from importlib.metadata import entry_points  # 20 ms that `import unift` need not pay
 
     return {entry.name: entry for entry in entry_points(group=GROUP)}
