@@ -12,7 +12,6 @@ itself, which costs the sum of the squares of the lengths and not the square of 
 from __future__ import annotations
 
 import inspect
-from functools import cache
 from typing import Any
 
 import torch
@@ -25,6 +24,8 @@ _HEAD_DIM = 256  # flash-attention's largest
 
 def register() -> str:
     """Make the attention known to transformers; its name, for ``attn_implementation``."""
+    if not _grouped and torch.cuda.is_available():
+        _grouped.append(_how_to_group())
     AttentionInterface.register(NAME, varlen_attention)
     AttentionMaskInterface.register(NAME, _no_mask)
     return NAME
@@ -89,22 +90,65 @@ def _kernel(
     from torch.nn.attention.varlen import varlen_attn
 
     q, k, v = (one[0].transpose(0, 1) for one in (query, key, value))  # (tokens, heads, size)
-    extra: dict[str, Any] = {}
-    if q.shape[1] != k.shape[1] and _knows_groups():
-        extra["enable_gqa"] = True
     left = -1 if window is None else window - 1
-    out = varlen_attn(
-        q, k, v, bounds, bounds, longest, longest, scale=scaling, window_size=(left, 0), **extra
-    )
+    out = _call(_grouped[0], q, k, v, bounds, longest, scaling, left)
     return out.unsqueeze(0)
 
 
-@cache
-def _knows_groups() -> bool:
-    """Newer versions of torch want to be told of grouped heads; older ones take them as they are."""
+#: How the installed torch takes fewer key heads than query heads; found once, before training.
+_grouped: list[str] = []
+
+
+def _call(
+    how: str,
+    q: torch.Tensor,
+    k: torch.Tensor,
+    v: torch.Tensor,
+    bounds: torch.Tensor,
+    longest: int,
+    scaling: float | None,
+    left: int,
+) -> torch.Tensor:
     from torch.nn.attention.varlen import varlen_attn
 
-    return "enable_gqa" in inspect.signature(varlen_attn).parameters
+    extra: dict[str, Any] = {}
+    if q.shape[1] != k.shape[1]:
+        if how == "flag":
+            extra["enable_gqa"] = True
+        elif how == "repeat":
+            k, v = (one.repeat_interleave(q.shape[1] // one.shape[1], 1) for one in (k, v))
+    return varlen_attn(
+        q, k, v, bounds, bounds, longest, longest, scale=scaling, window_size=(left, 0), **extra
+    )
+
+
+def _how_to_group() -> str:
+    """By a flag (torch 2.12), as they are if forward and backward come out right, or repeated."""
+    from torch.nn.attention.varlen import varlen_attn
+
+    if "enable_gqa" in inspect.signature(varlen_attn).parameters:
+        return "flag"
+    generator = torch.Generator("cuda").manual_seed(0)
+    given = [
+        torch.randn(48, heads, 64, device="cuda", generator=generator).bfloat16()
+        for heads in (4, 2, 2, 4)
+    ]
+    bounds = torch.tensor([0, 30, 48], dtype=torch.int32, device="cuda")
+    found: list[list[torch.Tensor]] = []
+    for how in ("native", "repeat"):
+        q, k, v = (one.clone().requires_grad_() for one in given[:3])
+        try:
+            out = _call(how, q, k, v, bounds, 30, None, -1)
+            out.backward(given[3])
+        except (RuntimeError, ValueError):
+            return "repeat"
+        found.append([out.detach(), *(one.grad for one in (q, k, v) if one.grad is not None)])
+    native, repeated = found
+    same = all(
+        float((a - b).float().norm() / b.float().norm()) < 2e-2
+        for a, b in zip(native, repeated, strict=True)
+    )
+    return "native" if same else "repeat"
 
 
 def _one_by_one(
