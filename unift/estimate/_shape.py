@@ -242,16 +242,17 @@ class Shape:
         return per_token
 
     def adapter_parameters(
-        self, rank: int, targets: tuple[str, ...] = ALL_TARGETS, *, dora: bool = False
+        self, rank: int, targets: tuple[str, ...] | None = None, *, dora: bool = False
     ) -> int:
         """Weights of low-rank adapters: rank * (inputs + outputs) for each adapted projection
-        (Hu et al. 2021, https://arxiv.org/abs/2106.09685, section 4); DoRA adds one magnitude per
+        (all that can be by default; Hu et al. 2021, https://arxiv.org/abs/2106.09685, section 4); DoRA adds one magnitude per
         output (Liu et al. 2024, https://arxiv.org/abs/2402.09353, section 4).
 
         Raises:
             UsageError: A target that this model does not have.
         """
         known = self.default_targets()
+        targets = known if targets is None else targets
         for target in targets:
             if target not in known:
                 raise UsageError(
