@@ -86,6 +86,8 @@ def _readable(spec: TrainSpec, asked: Provider) -> tuple[TrainSpec, list[Setting
 def _raise_all_findings(spec: TrainSpec) -> None:
     from unift.data import validate
 
+    if "://" in spec.data:  # only the provider can read it, and has said what it found
+        return
     report = validate(
         spec.data, provider=spec.provider, model=spec.model, validation=spec.validation
     )

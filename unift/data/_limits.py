@@ -62,8 +62,8 @@ _BASE: dict[str, Limits] = {
     ),
     "google": Limits(
         family="google",
-        # Chat rows are turned into Gemini's form when they are uploaded.
-        formats=("openai-chat", "gemini", "gemini-preference", "gemini-rft"),
+        # OpenAI's rows are turned into Gemini's form when they are uploaded.
+        formats=("openai-chat", "openai-preference", "gemini", "gemini-preference", "gemini-rft"),
         source="docs.cloud.google.com, tuning of Gemini, page of 2026-09-25",
     ),
     "together": Limits(
