@@ -86,6 +86,8 @@ def command(
         print_report(found, max_per_code)
         for row in rows:
             _print_row(row)
+        if rows:
+            out.print("coloured, or in ⟦brackets⟧, is what is learnt", style="dim", markup=False)
         if page:
             err.print(f"report: {page}", markup=False)
     # With --fix, what counts is whether everything could be mended.
@@ -163,11 +165,23 @@ def _print_verdicts(report: Report) -> None:
         out.print(f"{name} bills {bill.rule}{notes}", style="dim", markup=False, highlight=False)
 
 
+# A token is told from the next one by its shade. Without colour what is learnt is in brackets.
+_LEARNT = ("black on green", "black on bright_green")
+_GIVEN = ("dim", "dim underline")
+
+
 def _print_row(row: ShownRow) -> None:
     from rich.text import Text
 
     out.print(f"\n{row.file}:{row.line}: {row.summary}", markup=False, style="bold")
+    coloured = out.is_terminal and not out.no_color
     text = Text()
-    for piece, trained in row.pieces:
-        text.append(piece, style="black on green" if trained else "dim")
+    before = False
+    for number, (piece, trained) in enumerate(row.pieces):
+        if not coloured and trained != before:
+            text.append("⟦" if trained else "⟧")
+        before = trained
+        text.append(piece, (_LEARNT if trained else _GIVEN)[number % 2] if coloured else "")
+    if before and not coloured:
+        text.append("⟧")
     out.print(text)
