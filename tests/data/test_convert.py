@@ -36,6 +36,11 @@ def answer(text: Any, **more: Any) -> dict[str, Any]:
     return {"role": "assistant", "content": text, **more}
 
 
+HUMAN = {"from": "human", "value": "1"}
+ASK = {"role": "user", "parts": [{"text": "1"}]}
+MODEL = {"role": "model", "parts": [{"text": "2"}]}
+
+
 @st.composite
 def turns(draw: st.DrawFn, tools: list[str]) -> list[dict[str, Any]]:
     """A question, perhaps calls and their results, an answer."""
@@ -376,6 +381,58 @@ def test_a_provider_refuses_formats_that_cannot_become_what_it_trains_on(tmp_pat
     [finding] = [f for f in report.findings if f.code == "UD906"]
     assert (finding.severity, finding.providers) == ("error", ("together",))
     assert report.verdicts == {"google": True, "together": False}
+
+
+@pytest.mark.parametrize(
+    ("row", "code", "path"),
+    [
+        ({"instruction": "1", "output": "2", "inptu": "x"}, "UD203", "inptu"),
+        ({"prompt": "1", "completion": "2", "id": 1}, "UD203", "id"),
+        (
+            {
+                "conversations": [
+                    {"from": "human", "value": "1"},
+                    {"from": "gpt", "value": "2", "w": 1},
+                ]
+            },
+            "UD216",
+            "conversations[1].w",
+        ),
+        (
+            {"contents": [{"role": "user", "parts": [{"text": "1", "thought": True}]}, MODEL]},
+            "UD216",
+            "contents[0].parts[0].thought",
+        ),
+        ({"contents": [ASK, MODEL], "lables": {}}, "UD203", "lables"),
+        ({"contents": [{**ASK, "weight": 1}, MODEL]}, "UD216", "contents[0].weight"),
+        (
+            {
+                "input": {"messages": [user("1")], "model": "x"},
+                "preferred_output": [answer("2")],
+                "non_preferred_output": [answer("3")],
+            },
+            "UD216",
+            "input.model",
+        ),
+    ],
+)
+def test_keys_that_nobody_reads_are_told_in_every_format_and_not_lost_in_silence(
+    tmp_path: Path, row: Any, code: str, path: str
+) -> None:
+    file = save(tmp_path / "a.jsonl", [row])
+    found = [
+        (f.code, f.path) for f in unift.validate(file).findings if f.code in ("UD203", "UD216")
+    ]
+    assert found == [(code, path)]
+    if code == "UD216" and "input" not in row:
+        with pytest.raises(DataError, match="extra"):
+            unift.convert(file, tmp_path / "b.jsonl", to="openai-chat")
+
+
+def test_a_key_of_a_message_is_not_lost_in_silence(tmp_path: Path) -> None:
+    file = save(tmp_path / "a.jsonl", [{"messages": [user("1"), answer("2", mood="good")]}])
+    with pytest.raises(DataError, match="mood"):
+        unift.convert(file, tmp_path / "b.jsonl", to="gemini")
 
 
 class Reader:
