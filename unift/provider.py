@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from datetime import datetime
 from enum import StrEnum
+from functools import cache
 from typing import TYPE_CHECKING, Any, Literal, Protocol, runtime_checkable
 
 from pydantic import Field
@@ -276,6 +277,24 @@ class Pausing(Protocol):
         ...
 
 
+class Checkpoint(Frozen):
+    """A state of a run that was kept. `reference` is what `Provider.model` takes."""
+
+    step: int
+    at: datetime
+    reference: str
+    metrics: dict[str, float] = Field(default_factory=dict)
+
+
+@runtime_checkable
+class Keeping(Protocol):
+    """One more verb, of a provider whose kept checkpoints can answer."""
+
+    def checkpoints(self, handle: Handle) -> Sequence[Checkpoint]:
+        """Those that are there now, oldest first."""
+        ...
+
+
 class Leftover(Frozen):
     """A file of ours at a vendor that no job uses. `id` is empty while only its name is known."""
 
@@ -317,6 +336,7 @@ class ProviderInfo(Frozen):
     fix: str = ""
 
 
+@cache  # it reads a file of every installed distribution
 def _entries() -> dict[str, EntryPoint]:
     from importlib.metadata import entry_points  # 20 ms that `import unift` need not pay
 

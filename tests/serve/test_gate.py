@@ -113,13 +113,18 @@ def test_a_bad_file_is_refused_when_the_job_is_made(server: Server) -> None:
         assert code(answer) == (400, "invalid_training_file")
         body = {"model": "demo", "training_file": "file-x"}
         assert code(http.post("/v1/fine_tuning/jobs", json=body)) == (404, "not_found")
-        body = {**body, "method": {"type": "dpo"}}
-        assert code(http.post("/v1/fine_tuning/jobs", json=body))[0] == 400
+        body = {**body, "method": {"type": "dpo", "dpo": {"hyperparameters": {"beta": 0.1}}}}
+        answer = http.post("/v1/fine_tuning/jobs", json=body)
+        assert code(answer) == (400, "unsupported_method")
+        assert answer.json()["error"]["param"] == "method.type"
+        assert "'supervised' alone, not by 'dpo'" in answer.json()["error"]["message"]
 
 
 def test_metrics_count(server: Server) -> None:
     with server.client() as http:
         http.post("/v1/chat/completions", json=CHAT)
+        assert code(http.get("/metrics")) == (403, "wrong_scope"), "it tells of others, too"
+    with server.client(server.operator) as http:
         text = http.get("/metrics").text
     assert 'unift_requests_total{path="/v1/chat/completions",status="200"}' in text
     assert server.key not in text

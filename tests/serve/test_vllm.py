@@ -67,6 +67,6 @@ def _jobs_of(artifact: Any, run: str) -> list[str]:
         for state in (State.SUBMITTING, State.QUEUED):
             store.update(row.id, state)
         store.update(row.id, State.SUCCEEDED, artifact=artifact)
-        job = shelf.add_job(row.id, {"training_file": "file-1", "suffix": f"n{number}"})
+        job = shelf.add_job(row.id, {"training_file": "file-1", "suffix": f"n{number}"}, "loopback")
         names.append(f"ft:demo:unift:n{number}:{job.run}")
     return names

@@ -26,6 +26,7 @@ class Settings:
     insecure_loopback: bool = False
     engine: Literal["local", "vllm"] = "local"
     max_adapters: int = 16
+    jobs: int = 1
     vllm_python: str = sys.executable
 
     def __post_init__(self) -> None:
@@ -80,6 +81,7 @@ def serve(settings: Settings) -> None:
     import uvicorn
 
     from unift.serve._app import create_app
+    from unift.serve._vllm import Starting
 
     family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
     listener = socket.socket(family)
@@ -95,8 +97,9 @@ def serve(settings: Settings) -> None:
             fix="take another port",
         ) from error
     with listener:
+        starting = Starting()
         config = uvicorn.Config(
-            create_app(settings),
+            create_app(settings, starting),
             log_level="warning",
             timeout_graceful_shutdown=60,
             server_header=False,
@@ -116,7 +119,12 @@ def serve(settings: Settings) -> None:
                     for number, handler in before.items():
                         signal.signal(number, handler)
 
-        Server(config).run(sockets=[listener])
+        server = Server(config)
+        starting.is_over = lambda: server.should_exit
+        starting.end = lambda: setattr(server, "should_exit", True)
+        server.run(sockets=[listener])
+    if starting.failure is not None:
+        raise starting.failure
 
 
 def _loopback(host: str) -> bool:
