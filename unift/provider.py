@@ -6,7 +6,8 @@ group ``unift.providers``, the built-in ones through the same door as anybody's 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import datetime
 from enum import StrEnum
 from functools import cache
@@ -16,6 +17,7 @@ from pydantic import Field
 
 from unift._text import did_you_mean
 from unift.errors import MissingDependency, UniftError, UsageError
+from unift.holdings import Completion, HeldFile, Holdings
 from unift.spec import Frozen, TrainSpec
 
 if TYPE_CHECKING:
@@ -175,13 +177,19 @@ class Sampling(Frozen):
 
 
 class Reply(Frozen):
-    """One answer. Token counts are None where the provider gives none."""
+    """One answer. Token counts, time and probability are None where the provider gives none.
+
+    `tool_calls` are as OpenAI writes them (id, type, function with name and arguments). `logprob`
+    is the natural logarithm of the probability of the whole answer.
+    """
 
     text: str
     finish_reason: str = "stop"
     prompt_tokens: int | None = None
     completion_tokens: int | None = None
     seconds: float | None = None
+    tool_calls: tuple[dict[str, Any], ...] = ()
+    logprob: float | None = None
 
 
 Messages = Sequence[dict[str, Any]]
@@ -263,6 +271,55 @@ class Provider(Protocol):
 
 
 @runtime_checkable
+class Inventoried(Protocol):
+    """Optional verbs of a provider that keeps things for its customers. None costs money."""
+
+    def inventory(self) -> Holdings:
+        """Everything that the key can see, also where training is refused.
+
+        What cannot be listed is named in `Holdings.unseen`; only if nothing can be listed (no key,
+        no network) is it an error.
+        """
+        ...
+
+    def content(self, file: HeldFile, start: int = 0) -> Iterator[bytes]:
+        """The bytes of a file from `start` on, as they are at the vendor, in pieces."""
+        ...
+
+    def stored(self, model: str | None = None) -> Iterator[dict[str, Any]]:
+        """Completions that the vendor kept: ``{"request": {...}, "response": {...}}``, both in
+        the OpenAI form, oldest or newest first. ProviderError where there is no such thing."""
+        ...
+
+
+@runtime_checkable
+class Completes(Protocol):
+    """A `Model` that can also give everything the vendor says of an answer."""
+
+    def complete(self, body: Mapping[str, Any]) -> Completion:
+        """Ask once, never again by itself: `body` is an OpenAI chat request without ``model``.
+
+        Raises:
+            Busy: Asking again later may help; it says after how long, and whether it may cost.
+            ProviderError: Asking again would not help.
+        """
+        ...
+
+
+class Check(Frozen):
+    """One thing that `unift doctor` looked at. `ok` is None for what is merely worth knowing.
+
+    A provider may have a verb ``checks() -> Sequence[Check]`` for its own set-up; no network.
+    """
+
+    name: str
+    ok: bool | None
+    detail: str
+    disables: str = ""
+    fix: str = ""
+
+
+@runtime_checkable
 class Pausing(Protocol):
     """One more verb, of a provider whose capabilities say `pausable`."""
 
@@ -338,6 +395,12 @@ class ProviderInfo(Frozen):
 
 @cache  # it reads a file of every installed distribution
 def _entries() -> dict[str, EntryPoint]:
+    return _entries_on(tuple(sys.path))
+
+
+@cache
+def _entries_on(path: tuple[str, ...]) -> dict[str, EntryPoint]:
+    """Looking through every installed package takes some 50 ms, and every run asks."""
     from importlib.metadata import entry_points  # 20 ms that `import unift` need not pay
 
     return {entry.name: entry for entry in entry_points(group=GROUP)}

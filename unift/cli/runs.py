@@ -8,6 +8,7 @@ import typer
 
 from unift.cli._output import Json, emit, out
 from unift.cli._progress import describe, follow
+from unift.cli.train import show_plan
 
 app = typer.Typer(help="See and steer runs.", no_args_is_help=True)
 
@@ -74,12 +75,7 @@ def show(run_id: Id, json: Json = False) -> None:
         out.print(
             f"model {run.model}  {run.artifact.kind} at {run.artifact.reference}", markup=False
         )
-    from rich.table import Table
-
-    table = Table("setting", "value", "from", "why", box=None, pad_edge=False)
-    for setting in run.plan.settings:
-        table.add_row(setting.name, str(setting.value), setting.origin, setting.why)
-    out.print(table)
+    show_plan(run.plan)
     for edge in document["lineage"]:
         out.print(
             f"{edge['child']}  {edge['relation']}  {edge['parent']}", style="dim", markup=False
