@@ -53,7 +53,7 @@ def unift(*flags: str, check: bool = True) -> subprocess.CompletedProcess[bytes]
     return subprocess.run(command, check=check, capture_output=True, timeout=60)
 
 
-def launch(folder: Path, *flags: str, with_keys: bool = True) -> Server:
+def launch(folder: Path, *flags: str, with_keys: bool = True, patience: float = 120) -> Server:
     folder.mkdir(exist_ok=True)
     keys = folder / "keys.json"
     key = operator = ""
@@ -69,7 +69,7 @@ def launch(folder: Path, *flags: str, with_keys: bool = True) -> Server:
     variables = {**os.environ, "UNIFT_HOME": str(folder / "home"), "OMP_NUM_THREADS": "1"}
     process = subprocess.Popen(command, env=variables)
     server = Server(f"http://127.0.0.1:{port}/v1", key, operator, folder / "home", keys, process)
-    until = time.monotonic() + 120
+    until = time.monotonic() + patience
     while True:
         try:
             httpx2.get(f"{server.root}/healthz").raise_for_status()

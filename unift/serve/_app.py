@@ -59,7 +59,7 @@ def create_app(settings: Settings, starting: Starting | None = None) -> FastAPI:
     vllm = Vllm(settings) if settings.engine == "vllm" else None
     batcher = None
     if vllm is None:
-        batcher = Batcher(open_engine(TRAINER, settings.model, settings.max_adapters))
+        batcher = Batcher(open_engine(TRAINER, settings.source, settings.max_adapters))
 
     def open_jobs() -> float:
         return float(len(shelf.open_jobs()))
@@ -105,7 +105,7 @@ def create_app(settings: Settings, starting: Starting | None = None) -> FastAPI:
         metrics.seconds.labels(path).observe(time.perf_counter() - began)
         return answer
 
-    app.include_router(router(base, shelf, store, conductor))
+    app.include_router(router(base, settings.source, shelf, store, conductor))
 
     # --- models -------------------------------------------------------------------------------
 

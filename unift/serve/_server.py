@@ -51,9 +51,14 @@ class Settings:
     @property
     def base(self) -> str:
         """The name under which the base model is served."""
+        return Path(self.source).name if Path(self.source).is_dir() else self.source
+
+    @property
+    def source(self) -> str:
+        """What the trainer and the local engine load: demo, a whole path or a hub id."""
         name = self.model.removeprefix("hf:").removeprefix("path:")
         folder = Path(name).expanduser()
-        return folder.resolve().name if folder.is_dir() else name
+        return str(folder.resolve()) if folder.is_dir() else name
 
     @property
     def folder(self) -> str:
@@ -62,7 +67,7 @@ class Settings:
             from unift.demo import model_path
 
             return str(model_path())
-        return self.model.removeprefix("hf:").removeprefix("path:")
+        return self.source
 
 
 def serve(settings: Settings) -> None:

@@ -32,8 +32,9 @@ _PURPOSES = ("fine-tune", "user_data", "batch", "assistants", "vision", "evals")
 Limit = Annotated[int, Query(ge=1, le=10_000)]
 
 
-def router(base: str, shelf: Shelf, store: Store, conductor: Conductor) -> APIRouter:
-    """The endpoints. What a key may not see does not exist for it."""
+def router(base: str, source: str, shelf: Shelf, store: Store, conductor: Conductor) -> APIRouter:
+    """The endpoints. What a key may not see does not exist for it. `base` is the name of the model
+    that is trained, `source` what the trainer loads."""
     routes = APIRouter(prefix="/v1")
 
     def known_file(file_id: str, who: Key) -> StoredFile:
@@ -102,7 +103,9 @@ def router(base: str, shelf: Shelf, store: Store, conductor: Conductor) -> APIRo
         known_file(body.training_file, who)
         if body.validation_file:
             known_file(body.validation_file, who)
-        return await to_thread.run_sync(lambda: view(_create(body, who, shelf, store, conductor)))
+        return await to_thread.run_sync(
+            lambda: view(_create(body, source, who, shelf, store, conductor))
+        )
 
     @routes.get("/fine_tuning/jobs")
     def jobs(
@@ -209,7 +212,9 @@ def _check_method(body: JobBody) -> None:
         )
 
 
-def _create(body: JobBody, who: Key, shelf: Shelf, store: Store, conductor: Conductor) -> Job:
+def _create(
+    body: JobBody, source: str, who: Key, shelf: Shelf, store: Store, conductor: Conductor
+) -> Job:
     """Plan now, so that a bad file is refused at once; train when it is its turn."""
 
     def number(value: Any) -> Any:
@@ -219,7 +224,7 @@ def _create(body: JobBody, who: Key, shelf: Shelf, store: Store, conductor: Cond
     try:
         planned = make_plan(
             provider=TRAINER,
-            model=body.model,
+            model=source,
             data=str(shelf.path(body.training_file)),
             validation=str(shelf.path(body.validation_file)) if body.validation_file else None,
             name=body.suffix,
