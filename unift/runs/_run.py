@@ -317,8 +317,9 @@ class Run:
             ProviderError: The provider does not answer.
         """
         provider, handle = self._provider, self._row.handle
-        able = handle is not None and isinstance(provider, Keeping)
-        return list(provider.checkpoints(handle)) if able else []
+        if handle is None or not isinstance(provider, Keeping):
+            return []
+        return list(provider.checkpoints(handle))
 
     # --- what it left at the provider ----------------------------------------------------------
 
