@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import socket
 import subprocess
 import sys
 import threading
@@ -40,6 +41,16 @@ def test_nothing_without_a_key(server: Server, key: str, verb: str, path: str) -
     with server.client(key) as http:
         assert code(http.request(verb, path, json=CHAT)) == (401, "invalid_api_key")
         assert http.get("/healthz").status_code == 200
+
+
+def test_a_stranger_is_refused_before_the_body_is_read(server: Server) -> None:
+    """The body is never sent: an answer that waits for it would not come."""
+    host, port = server.root.removeprefix("http://").split(":")
+    with socket.create_connection((host, int(port)), timeout=30) as line:
+        head = "POST /v1/files HTTP/1.1\r\nHost: x\r\nContent-Length: 400000000\r\n"
+        kind = "Content-Type: multipart/form-data; boundary=b\r\n\r\n"
+        line.sendall((head + kind).encode())
+        assert line.recv(12) == b"HTTP/1.1 401"
 
 
 def test_a_key_does_what_it_is_for_and_is_hashed_at_rest(tmp_path: Path, server: Server) -> None:

@@ -89,7 +89,7 @@ def create_app(settings: Settings, starting: Starting | None = None) -> FastAPI:
 
     app = FastAPI(title="unift serve", lifespan=lifespan, docs_url=None, redoc_url=None)
     app.state.gate = gate
-    app.add_middleware(_Caps)
+    app.add_middleware(_Caps, gate=gate)
     app.add_exception_handler(ApiError, _errors.on_api_error)
     app.add_exception_handler(UniftError, _errors.on_unift_error)
     app.add_exception_handler(RequestValidationError, _errors.on_bad_request)
@@ -211,15 +211,25 @@ class _TooLargeError(Exception):
 
 
 class _Caps:
-    """Refuses bodies that are too large, by their declared length and by what really comes."""
+    """Refuses bodies of strangers before they are read, and bodies that are too large, by their
+    declared length and by what really comes."""
 
-    def __init__(self, app: ASGIApp) -> None:
+    def __init__(self, app: ASGIApp, gate: Gate) -> None:
         self._app = app
+        self._gate = gate
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
+        if scope["method"] == "POST":
+            header = dict(scope["headers"]).get(b"authorization", b"").decode("latin-1")
+            try:
+                self._gate.known(header)
+            except ApiError as error:
+                text = _errors.document(error.status, error.message, error.code, None)
+                await JSONResponse(text, error.status)(scope, receive, send)
+                return
         cap = (_UPLOAD_MIB + 1 if scope["path"] == "/v1/files" else _BODY_MIB) * _MIB
         declared = dict(scope["headers"]).get(b"content-length", b"0")
         seen = 0

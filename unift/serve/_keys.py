@@ -172,6 +172,18 @@ class Gate:
         Raises:
             ApiError: 401 no or a wrong key, 403 not for this, 429 too many requests.
         """
+        key = self.known(header)
+        if scope is not None and not key.can(scope):
+            raise ApiError(403, f"This key is not for '{scope}'.", "wrong_scope")
+        self._requests.take(key.name, key.requests_per_minute, 1)
+        return key
+
+    def known(self, header: str | None) -> Key:
+        """Whose key it is, nothing charged.
+
+        Raises:
+            ApiError: 401 no or a wrong key.
+        """
         if self._path is None:
             return LOOPBACK
         self._reread(self._path)
@@ -180,11 +192,7 @@ class Gate:
         matches = [key for key in self._keys if hmac.compare_digest(key.sha256, given)]
         if not matches:
             raise ApiError(401, "The API key is missing or wrong.", "invalid_api_key")
-        key = matches[0]
-        if scope is not None and not key.can(scope):
-            raise ApiError(403, f"This key is not for '{scope}'.", "wrong_scope")
-        self._requests.take(key.name, key.requests_per_minute, 1)
-        return key
+        return matches[0]
 
     def before(self, key: Key, prompt: int) -> None:
         """Charge the tokens of a question.
