@@ -16,7 +16,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple, cast
 
 import torch
-from torch.nn.functional import linear
+from torch.nn.functional import linear, silu
 
 Parts = Sequence[torch.Tensor]
 NF4_PARTS = 5
@@ -66,15 +66,9 @@ def dense(parts: Parts, one: Projection, shape: tuple[int, int], dtype: torch.dt
     )
 
 
-def _wide(x: torch.Tensor) -> torch.Tensor:
-    """In fp32, unless it is as wide already."""
-    return x.float() if x.dtype in (torch.bfloat16, torch.float16) else x
-
-
 @pointwise
 def _swiglu(gate: torch.Tensor, up: torch.Tensor) -> torch.Tensor:
-    wide = _wide(gate)
-    return (wide * torch.sigmoid(wide) * up).to(gate.dtype)
+    return silu(gate) * up
 
 
 @pointwise
@@ -82,11 +76,9 @@ def _swiglu_backward(
     grad: torch.Tensor, gate: torch.Tensor, up: torch.Tensor
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """Gradients of gate and up, and the product itself once more."""
-    dtype, wide, grad = gate.dtype, _wide(gate), _wide(grad)
-    sigmoid = torch.sigmoid(wide)
-    silu = wide * sigmoid
-    grad_gate = grad * up * sigmoid * (1 + wide * (1 - sigmoid))
-    return grad_gate.to(dtype), (grad * silu).to(dtype), (silu * up).to(dtype)
+    activated = silu(gate)
+    grad_gate = torch.ops.aten.silu_backward(grad * up, gate)
+    return grad_gate, grad * activated, activated * up
 
 
 class LoraProjections(torch.autograd.Function):

@@ -1,6 +1,6 @@
 """A spec -> every setting of a local run, with where it came from, and proof that the data fits.
 
-Defaults and their sources: LoRA on all attention and MLP projections with dropout 0.05, learning
+Defaults and their sources: LoRA on all attention and MLP projections, learning
 rate 2e-4 and NF4 follow Dettmers et al. 2023 (https://arxiv.org/abs/2305.14314, section 4 and
 appendix B); 2e-5, cosine and 3 % warm-up for full tuning follow Stanford Alpaca's recipe
 (https://github.com/tatsu-lab/stanford_alpaca). Nothing is started or written here.
@@ -26,7 +26,7 @@ from unift_local.rundir import running_jobs
 Tunes = Literal["full", "lora", "qlora"]
 
 _MAX_LENGTH = 2048  # default cap on row length, tokens
-_CPU_PACK = 512  # sdpa builds a dense mask: cost grows with the square of a pack's length
+_DENSE_PACK = 512  # under a dense mask, cost grows with the square of a pack's length
 _MIN_EVALUATIONS = 10  # per run
 
 
@@ -282,14 +282,17 @@ def _layout(
     batch = next(one.value for one in settings.found if one.name == "batch_size")
     max_length = next(one.value for one in settings.found if one.name == "max_length")
     mean = sum(data.train) / len(data.train)
+    varlen = options.attention in ("auto", "varlen")
     if packed:
         length = settings.take(
             "pack_length",
             options.pack_length,
-            max_length if cuda else min(max_length, _CPU_PACK),
+            max_length if cuda or varlen else min(max_length, _DENSE_PACK),
             "full sequences keep the card busy"
             if cuda
-            else "the attention mask is dense on CPU, so long packs cost more than they save",
+            else "one forward pass for many short rows"
+            if varlen
+            else "the attention mask is dense, so long packs cost more than they save",
             "hardware",
         )
         micro = settings.take(
@@ -395,7 +398,13 @@ def _speed(
 def _adapter(settings: _Settings, spec: TrainSpec, base: BaseModelFiles, tunes: Tunes) -> None:
     rank = settings.take("rank", spec.lora.rank, 16, "enough for most tasks")
     settings.take("alpha", spec.lora.alpha, 2.0 * rank, "twice the rank", "mapping rule")
-    settings.take("dropout", spec.lora.dropout, 0.05, "against overfitting of small data")
+    settings.take(
+        "dropout",
+        spec.lora.dropout,
+        0.0,
+        "lets adapter and base be one function; the best step on validation data is what is kept "
+        "against overfitting",
+    )
     known = base.projections()
     targets = spec.lora.targets
     if targets is not None and known:
