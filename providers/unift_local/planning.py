@@ -27,6 +27,7 @@ Tunes = Literal["full", "lora", "qlora"]
 
 _MAX_LENGTH = 2048  # default cap on row length, tokens
 _DENSE_PACK = 512  # under a dense mask, cost grows with the square of a pack's length
+_FULL_BYTES = 16  # a weight tuned in fp32: itself, its gradient, two moments
 _MIN_EVALUATIONS = 10  # per run
 
 
@@ -101,7 +102,7 @@ def make_plan(spec: TrainSpec, name: str, tunes: Tunes) -> Plan:
     )
     settings.take("weight_decay", wanted.weight_decay, 0.01, "mild regularisation")
     settings.take("max_grad_norm", None, 1.0, "clips outliers")
-    settings.take("optimizer", None, "adamw_torch_fused", "AdamW in one kernel per step")
+    _optimizer(settings, options, base, cuda, tunes)
     if tunes != "full":
         _adapter(settings, spec, base, tunes)
     _speed(settings, options, base, cuda, tunes)
@@ -332,6 +333,36 @@ def _layout(
         settings.take("checkpointed_layers", options.checkpointed_layers, 2**30, "all of them")
 
 
+def _optimizer(
+    settings: _Settings, options: LocalOptions, base: BaseModelFiles, cuda: bool, tunes: Tunes
+) -> None:
+    if options.optimizer == "adamw_8bit" and (tunes != "full" or not cuda):
+        raise UsageError(
+            "The 8-bit optimiser is for full tuning on a CUDA card; "
+            + ("a CPU has no kernel for it." if tunes == "full" else "an adapter is small anyway."),
+            code="bad_setting",
+            where="options.optimizer",
+            fix="leave optimizer out",
+        )
+    small = tunes == "full" and cuda and base.parameters * _FULL_BYTES > _card_bytes() * 0.9
+    names = {"adamw": "adamw_torch_fused", "adamw_8bit": "adamw_8bit"}
+    settings.take(
+        "optimizer",
+        names.get(options.optimizer),
+        "adamw_8bit" if small else "adamw_torch_fused",
+        "weights in fp32 with fp32 moments would not fit on this card"
+        if small
+        else "AdamW in one kernel per step",
+        "hardware" if small else "provider default",
+    )
+
+
+def _card_bytes() -> int:
+    import torch
+
+    return torch.cuda.get_device_properties(0).total_memory
+
+
 def _speed(
     settings: _Settings, options: LocalOptions, base: BaseModelFiles, cuda: bool, tunes: Tunes
 ) -> None:
@@ -345,7 +376,9 @@ def _speed(
         "varlen" if varlen else "sdpa",
         "each row of a pack attends to itself alone, without a mask"
         if varlen
-        else "rows are not packed" if not values["packing"] else "the kernel needs bf16",
+        else "rows are not packed"
+        if not values["packing"]
+        else "the kernel needs bf16",
         "hardware",
     )
     if attention != "sdpa" and not values["packing"]:
