@@ -57,7 +57,7 @@ def run(folder: RunDir, stop: StopRequest) -> Status:
         )
     if not progress.finished:
         if stop:
-            return _cancelled(progress, bool(last))
+            return _stopped(stop, progress, bool(last))
         journal, trainer = build(folder, plan, log, stop, progress)
         folder.write_status(Status(state=State.RUNNING, word="training"))
         log.write("status", "training", total_steps=plan.value("total_steps"))
@@ -65,8 +65,9 @@ def run(folder: RunDir, stop: StopRequest) -> Status:
             trainer.evaluate()
         trainer.train(resume_from_checkpoint=str(last[0]) if last else None)
         if journal.cancelled:
-            log.write("status", "cancelled", step=progress.step)
-            return _cancelled(progress, True)
+            ended = _stopped(stop, progress, True)
+            log.write("status", ended.word, step=progress.step)
+            return ended
     step = progress.best_step if progress.best_step is not None else progress.step
     chosen = checkpoints.path_of(folder.checkpoints, step)
     metrics = {
@@ -83,11 +84,8 @@ def run(folder: RunDir, stop: StopRequest) -> Status:
     return Status(state=State.SUCCEEDED, word="succeeded")
 
 
-def _cancelled(progress: checkpoints.Progress, saved: bool) -> Status:
-    kept = f"; step {progress.step} is saved" if saved else " before the first step"
-    return Status(
-        state=State.CANCELLED, word="cancelled", message=f"Cancelled{kept}.", resumable=True
-    )
+def _stopped(stop: StopRequest, progress: checkpoints.Progress, saved: bool) -> Status:
+    return stop.outcome(f"; step {progress.step} is saved" if saved else " before the first step")
 
 
 def build(
