@@ -87,8 +87,6 @@ def _kernel(
     scaling: float | None,
     window: int | None,
 ) -> torch.Tensor:
-    from torch.nn.attention.varlen import varlen_attn
-
     q, k, v = (one[0].transpose(0, 1) for one in (query, key, value))  # (tokens, heads, size)
     left = -1 if window is None else window - 1
     out = _call(_grouped[0], q, k, v, bounds, longest, scaling, left)

@@ -323,6 +323,16 @@ def _layout(
         "saves most activation memory" if cuda else "main memory is rarely what is short on CPU",
         "hardware",
     )
+    on = settings.found[-1].value
+    if not on and (options.checkpointing != "auto" or options.checkpointed_layers is not None):
+        raise UsageError(
+            "How to checkpoint is chosen, but gradient checkpointing is off.",
+            code="bad_setting",
+            where="options.checkpointing",
+            fix="turn gradient_checkpointing on, or leave the choice out",
+        )
+    if not on:
+        return
     kind = settings.take(
         "checkpointing",
         None if options.checkpointing == "auto" else options.checkpointing,
