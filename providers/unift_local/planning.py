@@ -132,6 +132,9 @@ def make_plan(spec: TrainSpec, name: str, tunes: Tunes) -> Plan:
         "hardware",
     )
     settings.take(
+        "profile", True if options.profile else None, False, "costs the time of a step or two"
+    )
+    settings.take(
         "trust_remote_code",
         True if options.trust_remote_code else None,
         False,

@@ -330,3 +330,25 @@ def test_an_update_too_small_for_bf16_is_right_on_average() -> None:
         round_at_random(torch.full(rounded.shape, value), rounded)
         assert float(rounded.double().mean()) == pytest.approx(value, abs=1e-6)
         assert len(rounded.unique()) <= 2
+
+
+def test_a_profile_says_where_a_step_went(spec: Callable[..., Any]) -> None:
+    import gzip
+    import json
+    from pathlib import Path
+
+    from tests.unift_local.conftest import finish
+
+    provider = LocalLora()
+    plan = provider.plan(spec(max_steps=3, options={"profile": True}))
+    handle = provider.submit(plan, "profiled")
+    events = finish(provider, handle)
+    (told,) = [one.data for one in events if "profile" in one.data]
+    shares = told["profile"]
+    assert sum(shares.values()) == pytest.approx(told["seconds"], rel=0.2)
+    assert all(shares[kind] > 0 for kind in ("attention", "MLP", "loss", "optimiser"))
+    folder = Path(handle.data["folder"]) / "profile"
+    page = (folder / "profile.txt").read_text()
+    assert all(kind in page for kind in shares)
+    with gzip.open(folder / "trace.json.gz") as file:
+        assert json.load(file)["traceEvents"]
