@@ -27,6 +27,7 @@ Tunes = Literal["full", "lora", "qlora"]
 
 _MAX_LENGTH = 2048  # default cap on row length, tokens
 _DENSE_PACK = 512  # under a dense mask, cost grows with the square of a pack's length
+_COMPILED_PASSES = 1000  # a fifth faster from then on (benchmarks/results/training.md)
 _FULL_BYTES = 16  # a weight tuned in fp32: itself, its gradient, two moments
 _MIN_EVALUATIONS = 10  # per run
 
@@ -425,11 +426,16 @@ def _speed(
         "chunked",
         "logits exist for some tokens at a time, and only where a token is trained",
     )
+    passes = values["total_steps"] * values["accumulation"]
+    worth = cuda and half and attention == "varlen" and passes >= _COMPILED_PASSES
     compiled = settings.take(
         "compile",
         options.compile,
-        False,
-        "compiling takes about a minute, which short runs do not win back",
+        worth,
+        f"{passes} forward passes are enough to win the minute of compiling back"
+        if worth
+        else f"compiling takes about a minute on a card, and pays from {_COMPILED_PASSES} forward "
+        "passes on",
         "hardware",
     )
     if compiled and not cuda:

@@ -228,7 +228,7 @@ def arguments(plan: Plan, output: Path) -> SFTConfig:
         remove_unused_columns=False,
         dataloader_num_workers=0,
         dataloader_pin_memory=plan.value("device") == "cuda",
-        accelerator_config={"non_blocking": True},
+        accelerator_config={"non_blocking": plan.value("device") == "cuda"},
         disable_tqdm=True,
         report_to="none",
     )

@@ -352,3 +352,25 @@ def test_a_profile_says_where_a_step_went(spec: Callable[..., Any]) -> None:
     assert all(kind in page for kind in shares)
     with gzip.open(folder / "trace.json.gz") as file:
         assert json.load(file)["traceEvents"]
+
+
+def test_the_kernel_is_used_only_for_what_it_takes() -> None:
+    assert attention.kernel_takes(torch.bfloat16, 128, 128)
+    assert not attention.kernel_takes(torch.float32, 128, 128)  # full tuning in fp32
+    assert not attention.kernel_takes(torch.bfloat16, 192, 128)  # latent attention
+    assert not attention.kernel_takes(torch.bfloat16, 512, 512)
+
+
+def test_values_may_have_another_size_than_keys() -> None:
+    generator = torch.Generator().manual_seed(0)
+    query, key = (torch.randn(1, 4, 9, 24, generator=generator) for _ in range(2))
+    value = torch.randn(1, 4, 9, 16, generator=generator)
+    bounds = torch.tensor([0, 4, 9], dtype=torch.int32)
+    module = torch.nn.Identity()
+    got, _ = attention.varlen_attention(
+        module, query, key, value, None, cu_seq_lens_q=bounds, max_length_q=5
+    )
+    document = torch.tensor([0] * 4 + [1] * 5)
+    mask = (document[:, None] == document) & torch.ones(9, 9, dtype=torch.bool).tril()
+    wanted = torch.nn.functional.scaled_dot_product_attention(query, key, value, attn_mask=mask)
+    torch.testing.assert_close(got, wanted.transpose(1, 2))
