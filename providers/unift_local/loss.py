@@ -1,4 +1,4 @@
-"""The loss without the logits of all tokens: some rows at a time, and only where a token is trained.
+"""The loss without the logits of all tokens: some rows at a time, and only those trained on.
 
 A vocabulary of 128,256 words makes 0.5 GB of fp32 logits for 1,024 tokens, and autograd keeps
 several copies. Here each chunk of rows goes through the head once; its gradient is taken at once
@@ -13,7 +13,7 @@ import torch
 
 from unift_local.lora_math import pointwise
 
-_CHUNK_BYTES = 2**29  # logits that exist at one time
+_CHUNK_BYTES = 2**28  # logits that exist at one time
 
 
 class ChunkedCrossEntropy(torch.autograd.Function):

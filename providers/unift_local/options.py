@@ -42,8 +42,16 @@ class LocalOptions(BaseModel):
     loss: Literal["auto", "chunked", "plain"] = Field(
         default="auto", description="chunked never holds the logits of all tokens"
     )
+    optimizer: Literal["auto", "adamw", "adamw_8bit"] = Field(
+        default="auto",
+        description="adamw_8bit, for full tuning: bf16 weights and 8-bit moments, 6 bytes a weight "
+        "instead of 16",
+    )
     compile: bool | None = Field(
         default=None, description="compile a decoder layer once, for packs of constant length"
+    )
+    profile: bool = Field(
+        default=False, description="trace one step and say where its time went, in RUN/profile"
     )
     eval_steps: int | None = Field(
         default=None, gt=0, description="optimiser steps between two evaluations (and checkpoints)"

@@ -45,6 +45,7 @@ def apply(plan: Plan, model: Any) -> str:
     if plan.value("compile"):
         if plan.payload["tunes"] != "full":
             base.enable_input_require_grads()  # else the first layer would be compiled by itself
+        torch._dynamo.config.suppress_errors = True  # what cannot be compiled runs as it is
         for layer in layers(base):
             layer.compile()
         done.append("the decoder layer is compiled once")
@@ -72,7 +73,7 @@ def _offloaded(checkpoint: Callable[..., Any]) -> Callable[..., Any]:
     """Keep what `checkpoint` saves (a layer's input) in pinned main memory."""
 
     def run(*args: Any, **kwargs: Any) -> Any:
-        with save_on_cpu(pin_memory=True):
+        with save_on_cpu(pin_memory=torch.cuda.is_available()):
             return checkpoint(*args, **kwargs)
 
     return run
@@ -85,5 +86,7 @@ def precision(plan: Plan) -> AbstractContextManager[Any]:
 
 
 def computes_in_bf16(plan: Plan) -> bool:
-    """Whether everything is in bf16 by itself: a frozen base under fused adapters."""
-    return plan.payload["tunes"] != "full" and plan.value("fused_adapters")
+    """Whether everything is in bf16 by itself: a frozen base under fused adapters, or all of it."""
+    if plan.payload["tunes"] == "full":
+        return plan.value("optimizer") == "adamw_8bit"
+    return plan.value("fused_adapters")

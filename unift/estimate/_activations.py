@@ -101,7 +101,9 @@ def _mlp(shape: Shape, run: Training) -> float:
     output before weighting (w*h), order and weights (24 bytes), and the router its float32
     probabilities."""
     w = run.width
-    total = float(shape.active_mlp * w * (2 if (run.liger or run.fused) and not shape.experts else 3))
+    total = float(
+        shape.active_mlp * w * (2 if (run.liger or run.fused) and not shape.experts else 3)
+    )
     if shape.experts:
         share = shape.expert_layers / shape.layers
         routed = shape.experts_per_token * (w * shape.hidden + 24)
