@@ -106,6 +106,8 @@ def _adapt(run: Run, base: Any) -> tuple[Any, Any]:
         for owner in (base, base.base_model):
             for name in ("forward", "gradient_checkpointing_enable"):
                 owner.__dict__.pop(name, None)
+        # accelerate would take a prepared model as it is, and not wrap it in autocast again.
+        base.__dict__.pop("_is_accelerate_prepared", None)
         for parameter in base.parameters():
             parameter.grad = None
         with contextlib.suppress(Exception):

@@ -70,9 +70,7 @@ def shard(shape: Shape, run: Training, terms: dict[str, float]) -> dict[str, flo
         "zero2": ("optimizer", "gradients"),
         "fsdp": ("optimizer", "gradients", "weights", "adapters", "weight_copies"),
     }[run.sharding]
-    found = {
-        name: value / run.devices if name in split else value for name, value in terms.items()
-    }
+    found = {name: value / run.devices if name in split else value for name, value in terms.items()}
     if run.sharding == "fsdp":
         units = 2 * largest_layer(shape) + shape.embedding_parameters
         per_weight = 0.516 if run.tuning == "qlora" else run.width

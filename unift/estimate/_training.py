@@ -78,6 +78,17 @@ class Training:
         """Float32 weights under autocast, so that every projection casts its own input."""
         return self.stream != self.width
 
+    def math(self, shape: Shape) -> bool:
+        """sdpa falls back to whole score matrices: on CUDA its kernels take grouped keys in 16 bits
+        only."""
+        grouped = shape.heads != shape.kv_heads and shape.latent is None
+        return self.cuda and self.attention == "sdpa" and self.width == 4 and grouped
+
+    @property
+    def casts(self) -> bool:
+        """Each adapter casts its own input."""
+        return self.tuning == "lora" and self.adapter_width != self.width and not self.fused
+
     @property
     def trained_width(self) -> int:
         """Bytes of a trained weight and of its gradient."""
