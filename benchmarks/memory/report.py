@@ -24,6 +24,7 @@ from unift.estimate import Memory, Shape, estimate_memory
 HERE = Path(__file__).parent
 ROWS = HERE / "rows.jsonl"
 RESULT = HERE.parent / "results" / "memory.md"
+_VARLEN = {"varlen": "varlen_repeated"}  # of the grid's own, for stock layers
 WORST, MEAN, UNDER = 0.10, 0.04, 0.03
 
 
@@ -67,13 +68,16 @@ def estimated(run: Run) -> Memory:
         dora=run.dora,
         micro_batch=run.micro_batch,
         length=run.length,
-        checkpointing={"selective": "attention"}.get(run.checkpointing, run.checkpointing),
+        checkpointing=run.checkpointing
+        if run.product
+        else {"selective": "attention"}.get(run.checkpointing, run.checkpointing),
+        checkpointed_layers=run.checkpointed_layers,
         dtype=run.dtype,
         optimizer=run.optimizer,
-        loss={"chunked": "tiled"}.get(run.loss, run.loss),
+        loss={"chunked": "tiled"}.get(run.loss, run.loss) if not run.product else run.loss,
         packing=run.rows_per_pack > 0,
-        attention=run.attention,
-        kernels=run.kernels,
+        attention=_VARLEN.get(run.attention, run.attention) if not run.product else run.attention,
+        kernels="adapters" if run.product and run.tuning != "full" else run.kernels,
         padded=run.padded,
         dropout=run.dropout,
         passes=run.passes,

@@ -81,15 +81,15 @@ def _norms(shape: Shape, run: Training) -> float:
 def _attention(shape: Shape, run: Training) -> float:
     """w(q + 2k + o) and the softmax sums; eager keeps the scores, as sdpa does in float32 with
     grouped keys on CUDA, where it has no kernel for them. Masks rule out grouped attention
-    in sdpa, and the varlen path repeats keys as well; then keys count at query width, and the mask
-    as w bytes for each position seen."""
+    in sdpa; then keys count at query width, as they do where a varlen kernel wants them repeated, and
+    the mask as w bytes for each position seen."""
     w, q, k, o = run.width, shape.q_width, shape.kv_width, shape.o_width
     if run.math(shape):
         return w * (3 * q + o) + w * shape.heads * float(run.span)
     if run.attention == "eager":
         # Keys and values are repeated; the probabilities are kept in float32 and again in w bytes.
         return w * 3 * q + shape.heads * run.span * (4 + w)
-    keys = q if run.masked or run.attention == "varlen" else k
+    keys = q if run.masked or run.attention == "varlen_repeated" else k
     total = float(w * (q + o) + 4 * shape.heads)
     if shape.latent:
         # Keys are put together anew; values stay a view of what held their unrotated keys.

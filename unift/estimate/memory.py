@@ -155,7 +155,8 @@ def estimate_memory(
         loss: ``plain`` materialises all logits; ``chunked`` is unift's own, ``tiled`` TRL's,
             ``fused`` Liger's.
         packing: Several rows per sequence: with sdpa this needs a dense mask and repeated keys.
-        attention: ``sdpa``, ``varlen`` (no mask, no padding) or ``eager`` (full score matrix).
+        attention: ``sdpa``, ``varlen`` (no mask, no padding; ``varlen_repeated`` if its kernel
+            wants as many keys as queries) or ``eager`` (full score matrix).
         kernels: ``torch``, ``liger`` layer kernels (norms and MLP keep less), or ``adapters`` fused
             with their base (only without dropout).
         padded: Rows of different lengths share a batch, so an attention mask is passed.

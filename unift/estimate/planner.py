@@ -245,6 +245,7 @@ def _layout(
         micro_batch=micro_batch,
         length=max(1, round(filled)),
         row=step.mean,
+        scored=step.scored,
         checkpointing=way,
         checkpointed_layers=layers,
         packing=step.packing,
