@@ -50,11 +50,10 @@ TEMPLATE = (
 )
 
 
-def make_model(shape: str, folder: Path, device: str) -> int:
-    """Write a Llama of random bf16 weights with a tokenizer of bytes; how many weights it has."""
-    import torch
+def make_model(shape: str, folder: Path, device: str) -> None:
+    """Write a Llama of random weights with a tokenizer of bytes."""
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers
-    from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+    from transformers import PreTrainedTokenizerFast
 
     alphabet = ["<|pad|>", "<|end|>", *sorted(pre_tokenizers.ByteLevel.alphabet())]
     core = Tokenizer(models.BPE(vocab={word: i for i, word in enumerate(alphabet)}, merges=[]))
@@ -65,6 +64,14 @@ def make_model(shape: str, folder: Path, device: str) -> int:
     )
     tokenizer.chat_template = TEMPLATE
     tokenizer.save_pretrained(folder)
+    random_model(shape, device).save_pretrained(folder)
+
+
+def random_model(shape: str, device: str) -> Any:
+    """A Llama of random bf16 weights (fp32 on a CPU)."""
+    import torch
+    from transformers import LlamaConfig, LlamaForCausalLM
+
     config = LlamaConfig(
         **{"vocab_size": 128_256, "tie_word_embeddings": False, **SHAPES[shape]},
         max_position_embeddings=131_072,
@@ -74,12 +81,11 @@ def make_model(shape: str, folder: Path, device: str) -> int:
         rope_parameters={"rope_type": "default", "rope_theta": 500_000.0},
     )
     torch.manual_seed(0)
-    torch.set_default_dtype(torch.bfloat16)
     with torch.device(device):
-        model = LlamaForCausalLM(config)
-    torch.set_default_dtype(torch.float32)
-    model.save_pretrained(folder)
-    return sum(one.numel() for one in model.parameters())
+        model = LlamaForCausalLM._from_config(
+            config, dtype=torch.bfloat16 if device == "cuda" else torch.float32
+        )
+    return model
 
 
 def lengths(kind: str, rows: int, longest: int, seed: int = 0) -> np.ndarray[Any, Any]:

@@ -1,13 +1,20 @@
-"""One training run of one candidate in a process of its own; prints one JSON line.
+"""Training runs one after another, each of one candidate; prints one JSON line for each.
 
-``python _run.py '{"name": ..., "by": "unift" | "trl", "tunes": ..., "model": FOLDER, ...}'``
+``python _run.py RUNS.json [SECONDS]``: a list of runs, ``{"name": ..., "by": "unift" | "trl",
+"shape": "8b", "tunes": ..., ...}`` (see `DEFAULTS`). The frozen weights of a shape are made once, on
+the card, and lent to every run that wants them. Lines also go to $OUT/results.jsonl. No run begins
+after SECONDS.
 """
 
 from __future__ import annotations
 
+import contextlib
+import copy
+import gc
 import json
 import os
 import sys
+import tempfile
 import time
 import traceback
 from pathlib import Path
@@ -23,6 +30,7 @@ from transformers import TrainerCallback
 
 TARGETS = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
 DEFAULTS: dict[str, Any] = {
+    "shape": "8b",
     "tunes": "lora",
     "rows": "chat",
     "sequence": 2048,
@@ -62,15 +70,15 @@ class Clock(TrainerCallback):
 def unift(run: dict[str, Any]) -> dict[str, Any]:
     """This package, through the plan and trainer that `unift.train` uses."""
     import unift_local
-    from unift_local import checkpoint, recipe
+    from unift_local import checkpoint, recipe, speed
     from unift_local.callbacks import Journal
     from unift_local.packing import Row
     from unift_local.rundir import EventLog, RunDir
 
     from unift.spec import make_spec
 
-    folder = Path(f"/tmp/gpu7-run-{os.getpid()}")
-    (folder / "checkpoints").mkdir(parents=True)
+    folder = Path(tempfile.mkdtemp())
+    (folder / "checkpoints").mkdir()
     data = folder / "plan.jsonl"
     turn = [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]
     data.write_text(json.dumps({"messages": turn}) + "\n")
@@ -83,7 +91,7 @@ def unift(run: dict[str, Any]) -> dict[str, Any]:
     extra = {} if run["tunes"] == "full" else {"dropout": run.get("dropout", 0.0)}
     spec = make_spec(
         provider=provider.name,
-        model=run["model"],
+        model=SMALL,
         data=str(data),
         learning_rate=run["learning_rate"],
         batch_size=run["batch"],
@@ -95,7 +103,7 @@ def unift(run: dict[str, Any]) -> dict[str, Any]:
     )
     plan = provider.plan(spec)
     total = run["steps"] + 2
-    model = recipe.load_base(plan, run["model"])
+    model = lend(run, speed.attention_name(plan))
     base = memory("memory_allocated")
     if plan.payload["tunes"] == "full":
         model.requires_grad_(True)
@@ -128,7 +136,7 @@ def unift(run: dict[str, Any]) -> dict[str, Any]:
         plan=plan,
         rows=rows,
         validation=[],
-        tokenizer=AutoTokenizer.from_pretrained(run["model"]),
+        tokenizer=AutoTokenizer.from_pretrained(SMALL),
         journal=journal,
     )
     clock = Clock(run["steps"], stop=True)
@@ -204,23 +212,12 @@ def trl(run: dict[str, Any]) -> dict[str, Any]:
     """TRL as its documentation has it (`plain`), or with every fast setting that it offers."""
     from datasets import Dataset
     from peft import LoraConfig
-    from transformers import AutoModelForCausalLM, AutoTokenizer, BitsAndBytesConfig
+    from transformers import AutoTokenizer
     from trl.trainer.sft_config import SFTConfig
     from trl.trainer.sft_trainer import SFTTrainer
     from unift_local import attention
 
-    kwargs: dict[str, Any] = {"dtype": torch.bfloat16, "device_map": {"": 0}}
-    if not torch.cuda.is_available():
-        kwargs = {"dtype": torch.float32}
-    kwargs["attn_implementation"] = attention.register() if run.get("varlen") else "sdpa"
-    if run["tunes"] == "qlora":
-        kwargs["quantization_config"] = BitsAndBytesConfig(
-            load_in_4bit=True,
-            bnb_4bit_quant_type="nf4",
-            bnb_4bit_compute_dtype=torch.bfloat16,
-            bnb_4bit_use_double_quant=True,
-        )
-    model = AutoModelForCausalLM.from_pretrained(run["model"], **kwargs)
+    model = lend(run, attention.register() if run.get("varlen") else "sdpa")
     base = memory("memory_allocated")
     adapter = LoraConfig(
         r=16,
@@ -231,7 +228,7 @@ def trl(run: dict[str, Any]) -> dict[str, Any]:
     )
     ids = _inputs.token_rows(run["rows"], run["examples"], run["sequence"], model.config.vocab_size)
     arguments = SFTConfig(
-        output_dir="/tmp/gpu7-out",
+        output_dir=tempfile.mkdtemp(),
         max_length=run["sequence"],
         per_device_train_batch_size=run["micro"],
         gradient_accumulation_steps=run.get("accumulate", 1),
@@ -254,7 +251,7 @@ def trl(run: dict[str, Any]) -> dict[str, Any]:
         model=model,
         args=arguments,
         train_dataset=Dataset.from_dict({"input_ids": ids}),
-        processing_class=AutoTokenizer.from_pretrained(run["model"]),
+        processing_class=AutoTokenizer.from_pretrained(SMALL),
         peft_config=None if run["tunes"] == "full" else adapter,
         callbacks=[clock],
     )
@@ -300,17 +297,85 @@ def reset_peak() -> None:
         torch.cuda.reset_peak_memory_stats()
 
 
+_held: dict[str, Any] = {}
+SMALL = ""  # a model of the same layers on disk, that plans and tokenizers come from
+
+
+def lend(run: dict[str, Any], attention: str) -> Any:
+    """The model of a run: a structure of its own around weights that others may use after it."""
+    key = f"{run['shape']} {run['tunes']}"
+    if key not in _held:
+        _held.clear()
+        tidy()
+        _held[key] = make(run)
+    original = _held[key]
+    model = copy.deepcopy(original, {id(one): one for one in original.parameters()})
+    model.set_attn_implementation(attention)
+    model.config.use_cache = False
+    return model
+
+
+def make(run: dict[str, Any]) -> Any:
+    """Random bf16 weights of a shape, in 4 bits if the run wants that."""
+    model = _inputs.random_model(run["shape"], DEVICE)
+    model.requires_grad_(False)
+    if run["tunes"] == "qlora":
+        from bitsandbytes.nn import Linear4bit, Params4bit
+
+        for parent in list(model.model.layers.modules()):
+            for name, child in list(parent.named_children()):
+                if type(child) is torch.nn.Linear:
+                    four = Linear4bit(
+                        child.in_features,
+                        child.out_features,
+                        bias=False,
+                        compute_dtype=child.weight.dtype,
+                        quant_type="nf4",
+                        device="meta",
+                    )
+                    four.weight = Params4bit(
+                        child.weight.data, requires_grad=False, quant_type="nf4"
+                    ).to(DEVICE)
+                    setattr(parent, name, four)
+        model.is_loaded_in_4bit = True  # as `from_pretrained` marks it
+    return model
+
+
+def tidy() -> None:
+    """Nothing of the last run is left on the card, nor in the compiler's memory."""
+    gc.collect()
+    torch._dynamo.reset()
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
+
+
+DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
+
+
 def main() -> int:
-    """Run what the argument says."""
-    run = {**DEFAULTS, **json.loads(sys.argv[1])}
-    began = time.perf_counter()
-    try:
-        result = {"unift": unift, "trl": trl}[run["by"]](run)
-    except Exception as error:  # noqa: BLE001 - a candidate that fails is a result
-        traceback.print_exc()
-        result = {"error": f"{type(error).__name__}: {str(error)[:300]}"}
-    result["wall"] = round(time.perf_counter() - began, 1)
-    print(json.dumps({"name": run["name"], **result}), flush=True)
+    """Run what the file says, while there is time."""
+    global SMALL
+    SMALL = tempfile.mkdtemp()
+    with contextlib.redirect_stdout(sys.stderr):
+        _inputs.make_model("tiny", Path(SMALL), "cpu")
+    until = time.monotonic() + float(sys.argv[2] if len(sys.argv) > 2 else "inf")
+    out = Path(os.environ.get("OUT", tempfile.gettempdir())) / "results.jsonl"
+    for wanted in json.loads(Path(sys.argv[1]).read_text()):
+        run = {**DEFAULTS, **wanted}
+        if time.monotonic() + run.get("needs", 20) > until:
+            continue
+        began = time.perf_counter()
+        try:
+            result = {"unift": unift, "trl": trl}[run["by"]](run)
+        except Exception as error:  # noqa: BLE001 - a candidate that fails is a result
+            traceback.print_exc()
+            result = {"error": f"{type(error).__name__}: {str(error)[:300]}"}
+        result["wall"] = round(time.perf_counter() - began, 1)
+        line = json.dumps({"name": run["name"], **result})
+        print(line, flush=True)
+        with out.open("a") as file:
+            file.write(line + "\n")
+        tidy()
     return 0
 
 

@@ -82,7 +82,13 @@ def _prepare(layer: Any) -> None:
     blocks = (64, 256)
     if state is not None:
         blocks = (state.blocksize, state.state2.blocksize)
-        parts = (base.weight.data, state.absmax, state.offset, state.state2.absmax, state.state2.code)
+        parts = (
+            base.weight.data,
+            state.absmax,
+            state.offset,
+            state.state2.absmax,
+            state.state2.code,
+        )
         for number, part in enumerate(parts):
             layer.register_buffer(f"base_part_{number}", part, persistent=False)
     count = 1 if state is None else NF4_PARTS

@@ -16,7 +16,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple, cast
 
 import torch
-from torch.nn.functional import linear
+from torch.nn.functional import linear, silu
 
 Parts = Sequence[torch.Tensor]
 NF4_PARTS = 5
@@ -66,15 +66,26 @@ def dense(parts: Parts, one: Projection, shape: tuple[int, int], dtype: torch.dt
     )
 
 
-def _wide(x: torch.Tensor) -> torch.Tensor:
-    """In fp32, unless it is as wide already."""
-    return x.float() if x.dtype in (torch.bfloat16, torch.float16) else x
+@torch.library.custom_op("unift::add_product", mutates_args=("out",))
+def _add_product(out: torch.Tensor, a: torch.Tensor, b: torch.Tensor, alpha: float) -> None:
+    out.addmm_(a, b, alpha=alpha)
+
+
+def add_product(out: torch.Tensor, a: torch.Tensor, b: torch.Tensor, alpha: float = 1.0) -> None:
+    """``out += alpha * a @ b``, in place.
+
+    The compiler would otherwise copy `out` first, for a form of the product that takes an addend:
+    a twentieth of a step of an 8B model (benchmarks/results/training.md).
+    """
+    if torch.compiler.is_compiling():
+        _add_product(out, a, b, alpha)
+    else:
+        out.addmm_(a, b, alpha=alpha)
 
 
 @pointwise
 def _swiglu(gate: torch.Tensor, up: torch.Tensor) -> torch.Tensor:
-    wide = _wide(gate)
-    return (wide * torch.sigmoid(wide) * up).to(gate.dtype)
+    return silu(gate) * up
 
 
 @pointwise
@@ -82,11 +93,9 @@ def _swiglu_backward(
     grad: torch.Tensor, gate: torch.Tensor, up: torch.Tensor
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """Gradients of gate and up, and the product itself once more."""
-    dtype, wide, grad = gate.dtype, _wide(gate), _wide(grad)
-    sigmoid = torch.sigmoid(wide)
-    silu = wide * sigmoid
-    grad_gate = grad * up * sigmoid * (1 + wide * (1 - sigmoid))
-    return grad_gate.to(dtype), (grad * silu).to(dtype), (silu * up).to(dtype)
+    activated = silu(gate)
+    grad_gate = torch.ops.aten.silu_backward(grad * up, gate)
+    return grad_gate, grad * activated, activated * up
 
 
 class LoraProjections(torch.autograd.Function):
@@ -97,7 +106,9 @@ class LoraProjections(torch.autograd.Function):
     """
 
     @staticmethod
-    def forward(ctx: Any, x: torch.Tensor, projections: tuple[Projection, ...], *tensors: Any) -> Any:
+    def forward(
+        ctx: Any, x: torch.Tensor, projections: tuple[Projection, ...], *tensors: Any
+    ) -> Any:
         flat = x.reshape(-1, x.shape[-1])
         groups = _groups(projections, tensors)
         down = _stack([a for a, *_ in groups], x.dtype)
@@ -108,7 +119,7 @@ class LoraProjections(torch.autograd.Function):
             weight = dense(parts, one, (b.shape[0], a.shape[1]), x.dtype)
             out = linear(flat, weight, bias)
             mine = low[:, column : column + a.shape[0]]
-            out.addmm_(mine, b.to(x.dtype).T, alpha=one.scale)
+            add_product(out, mine, b.to(x.dtype).T, one.scale)
             outs.append(out.view(*x.shape[:-1], b.shape[0]))
             column += a.shape[0]
         ctx.projections = projections
@@ -133,12 +144,12 @@ class LoraProjections(torch.autograd.Function):
             grad_b.append((grad.T @ mine).to(b.dtype) * one.scale)
             if wants_x:
                 weight = dense(parts, one, (b.shape[0], a.shape[1]), x.dtype)
-                grad_x = grad @ weight if grad_x is None else grad_x.addmm_(grad, weight)
+                grad_x = _accumulate(grad_x, grad, weight)
             column += a.shape[0]
         lows = torch.cat(grad_low, 1) if len(grad_low) > 1 else grad_low[0]
         grad_a = lows.T @ flat
         if grad_x is not None:
-            grad_x.addmm_(lows, _stack([a for a, *_ in groups], x.dtype))
+            add_product(grad_x, lows, _stack([a for a, *_ in groups], x.dtype))
             grad_x = grad_x.view(x.shape)
         return grad_x, None, *_spread(projections, groups, grad_a, grad_b)
 
@@ -151,7 +162,9 @@ class LoraMlp(torch.autograd.Function):
     """
 
     @staticmethod
-    def forward(ctx: Any, x: torch.Tensor, projections: tuple[Projection, ...], *tensors: Any) -> Any:
+    def forward(
+        ctx: Any, x: torch.Tensor, projections: tuple[Projection, ...], *tensors: Any
+    ) -> Any:
         flat = x.reshape(-1, x.shape[-1])
         groups = _groups(projections, tensors)
         dtype = x.dtype
@@ -160,7 +173,8 @@ class LoraMlp(torch.autograd.Function):
         column = 0
         for one, (a, b, bias, parts) in zip(projections[:2], groups[:2], strict=True):
             half = linear(flat, dense(parts, one, (b.shape[0], a.shape[1]), dtype), bias)
-            half.addmm_(low[:, column : column + a.shape[0]], b.to(dtype).T, alpha=one.scale)
+            mine = low[:, column : column + a.shape[0]]
+            add_product(half, mine, b.to(dtype).T, one.scale)
             halves.append(half)
             column += a.shape[0]
         gate, up = halves
@@ -168,7 +182,7 @@ class LoraMlp(torch.autograd.Function):
         one, (a, b, bias, parts) = projections[2], groups[2]
         low_down = product @ a.to(dtype).T
         out = linear(product, dense(parts, one, (b.shape[0], a.shape[1]), dtype), bias)
-        out.addmm_(low_down, b.to(dtype).T, alpha=one.scale)
+        add_product(out, low_down, b.to(dtype).T, one.scale)
         ctx.projections = projections
         ctx.save_for_backward(x, gate, up, low, low_down, *tensors)
         return out.view(*x.shape[:-1], b.shape[0])
@@ -184,7 +198,7 @@ class LoraMlp(torch.autograd.Function):
         grad_low_down = (grad @ b.to(dtype)).mul_(one.scale)
         grad_b_down = (grad.T @ low_down).to(b.dtype) * one.scale
         grad_product = grad @ dense(parts, one, (b.shape[0], a.shape[1]), dtype)
-        grad_product.addmm_(grad_low_down, a.to(dtype))
+        add_product(grad_product, grad_low_down, a.to(dtype))
         grad_gate, grad_up, product = _swiglu_backward(grad_product, gate, up)
         del grad_product
         grad_a_down = grad_low_down.T @ product
@@ -200,16 +214,23 @@ class LoraMlp(torch.autograd.Function):
             grad_b.append((half.T @ low[:, column : column + a.shape[0]]).to(b.dtype) * one.scale)
             if wants_x:
                 weight = dense(parts, one, (b.shape[0], a.shape[1]), dtype)
-                grad_x = half @ weight if grad_x is None else grad_x.addmm_(half, weight)
+                grad_x = _accumulate(grad_x, half, weight)
             column += a.shape[0]
         lows = torch.cat(grad_low, 1)
         grad_a = lows.T @ flat
         if grad_x is not None:
-            grad_x.addmm_(lows, _stack([groups[0][0], groups[1][0]], dtype))
+            add_product(grad_x, lows, _stack([groups[0][0], groups[1][0]], dtype))
             grad_x = grad_x.view(x.shape)
         spread = _spread(projections[:2], groups[:2], grad_a, grad_b)
         rest = _spread(projections[2:], groups[2:], grad_a_down, [grad_b_down])
         return grad_x, None, *spread, *rest
+
+
+def _accumulate(total: torch.Tensor | None, a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
+    if total is None:
+        return a @ b
+    add_product(total, a, b)
+    return total
 
 
 _Group = tuple[torch.Tensor, torch.Tensor, torch.Tensor | None, Parts]

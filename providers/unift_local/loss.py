@@ -13,7 +13,7 @@ import torch
 
 from unift_local.lora_math import pointwise
 
-_CHUNK_BYTES = 2**29  # logits that exist at one time
+_CHUNK_BYTES = 2**28  # logits that exist at one time
 
 
 class ChunkedCrossEntropy(torch.autograd.Function):

@@ -42,6 +42,11 @@ class LocalOptions(BaseModel):
     loss: Literal["auto", "chunked", "plain"] = Field(
         default="auto", description="chunked never holds the logits of all tokens"
     )
+    optimizer: Literal["auto", "adamw", "adamw_8bit"] = Field(
+        default="auto",
+        description="adamw_8bit, for full tuning: bf16 weights and 8-bit moments, 6 bytes a weight "
+        "instead of 16",
+    )
     compile: bool | None = Field(
         default=None, description="compile a decoder layer once, for packs of constant length"
     )

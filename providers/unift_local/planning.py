@@ -1,6 +1,6 @@
 """A spec -> every setting of a local run, with where it came from, and proof that the data fits.
 
-Defaults and their sources: LoRA on all attention and MLP projections with dropout 0.05, learning
+Defaults and their sources: LoRA on all attention and MLP projections, learning
 rate 2e-4 and NF4 follow Dettmers et al. 2023 (https://arxiv.org/abs/2305.14314, section 4 and
 appendix B); 2e-5, cosine and 3 % warm-up for full tuning follow Stanford Alpaca's recipe
 (https://github.com/tatsu-lab/stanford_alpaca). Nothing is started or written here.
@@ -26,7 +26,8 @@ from unift_local.rundir import running_jobs
 Tunes = Literal["full", "lora", "qlora"]
 
 _MAX_LENGTH = 2048  # default cap on row length, tokens
-_CPU_PACK = 512  # sdpa builds a dense mask: cost grows with the square of a pack's length
+_DENSE_PACK = 512  # under a dense mask, cost grows with the square of a pack's length
+_FULL_BYTES = 16  # a weight tuned in fp32: itself, its gradient, two moments
 _MIN_EVALUATIONS = 10  # per run
 
 
@@ -101,7 +102,7 @@ def make_plan(spec: TrainSpec, name: str, tunes: Tunes) -> Plan:
     )
     settings.take("weight_decay", wanted.weight_decay, 0.01, "mild regularisation")
     settings.take("max_grad_norm", None, 1.0, "clips outliers")
-    settings.take("optimizer", None, "adamw_torch_fused", "AdamW in one kernel per step")
+    _optimizer(settings, options, base, cuda, tunes)
     if tunes != "full":
         _adapter(settings, spec, base, tunes)
     _speed(settings, options, base, cuda, tunes)
@@ -282,14 +283,17 @@ def _layout(
     batch = next(one.value for one in settings.found if one.name == "batch_size")
     max_length = next(one.value for one in settings.found if one.name == "max_length")
     mean = sum(data.train) / len(data.train)
+    varlen = options.attention in ("auto", "varlen")
     if packed:
         length = settings.take(
             "pack_length",
             options.pack_length,
-            max_length if cuda else min(max_length, _CPU_PACK),
+            max_length if cuda or varlen else min(max_length, _DENSE_PACK),
             "full sequences keep the card busy"
             if cuda
-            else "the attention mask is dense on CPU, so long packs cost more than they save",
+            else "one forward pass for many short rows"
+            if varlen
+            else "the attention mask is dense, so long packs cost more than they save",
             "hardware",
         )
         micro = settings.take(
@@ -329,6 +333,36 @@ def _layout(
         settings.take("checkpointed_layers", options.checkpointed_layers, 2**30, "all of them")
 
 
+def _optimizer(
+    settings: _Settings, options: LocalOptions, base: BaseModelFiles, cuda: bool, tunes: Tunes
+) -> None:
+    if options.optimizer == "adamw_8bit" and (tunes != "full" or not cuda):
+        raise UsageError(
+            "The 8-bit optimiser is for full tuning on a CUDA card; "
+            + ("a CPU has no kernel for it." if tunes == "full" else "an adapter is small anyway."),
+            code="bad_setting",
+            where="options.optimizer",
+            fix="leave optimizer out",
+        )
+    small = tunes == "full" and cuda and base.parameters * _FULL_BYTES > _card_bytes() * 0.9
+    names = {"adamw": "adamw_torch_fused", "adamw_8bit": "adamw_8bit"}
+    settings.take(
+        "optimizer",
+        names.get(options.optimizer),
+        "adamw_8bit" if small else "adamw_torch_fused",
+        "weights in fp32 with fp32 moments would not fit on this card"
+        if small
+        else "AdamW in one kernel per step",
+        "hardware" if small else "provider default",
+    )
+
+
+def _card_bytes() -> int:
+    import torch
+
+    return torch.cuda.get_device_properties(0).total_memory
+
+
 def _speed(
     settings: _Settings, options: LocalOptions, base: BaseModelFiles, cuda: bool, tunes: Tunes
 ) -> None:
@@ -342,7 +376,9 @@ def _speed(
         "varlen" if varlen else "sdpa",
         "each row of a pack attends to itself alone, without a mask"
         if varlen
-        else "rows are not packed" if not values["packing"] else "the kernel needs bf16",
+        else "rows are not packed"
+        if not values["packing"]
+        else "the kernel needs bf16",
         "hardware",
     )
     if attention != "sdpa" and not values["packing"]:
@@ -395,7 +431,13 @@ def _speed(
 def _adapter(settings: _Settings, spec: TrainSpec, base: BaseModelFiles, tunes: Tunes) -> None:
     rank = settings.take("rank", spec.lora.rank, 16, "enough for most tasks")
     settings.take("alpha", spec.lora.alpha, 2.0 * rank, "twice the rank", "mapping rule")
-    settings.take("dropout", spec.lora.dropout, 0.05, "against overfitting of small data")
+    settings.take(
+        "dropout",
+        spec.lora.dropout,
+        0.0,
+        "lets adapter and base be one function; the best step on validation data is what is kept "
+        "against overfitting",
+    )
     known = base.projections()
     targets = spec.lora.targets
     if targets is not None and known:

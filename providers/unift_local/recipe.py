@@ -159,8 +159,8 @@ def load_base(plan: Plan, base: str) -> Any:
     tunes = plan.payload["tunes"]
     kwargs: dict[str, Any] = {
         # Full tuning keeps its weights in fp32 and computes in bf16: an update of 2e-5 is lost
-        # when added to a bf16 weight.
-        "dtype": torch.float32 if tunes == "full" else compute,
+        # when added to a bf16 weight, unless it is rounded at random as `optimizer` does.
+        "dtype": torch.float32 if tunes == "full" and not speed.computes_in_bf16(plan) else compute,
         "attn_implementation": speed.attention_name(plan),
         "use_safetensors": True,
         "trust_remote_code": plan.value("trust_remote_code"),
@@ -260,13 +260,14 @@ class StepTrainer(SFTTrainer):
             train_dataset=Dataset.from_list(records),
             processing_class=tokenizer,
             callbacks=[journal],
+            optimizer_cls_and_kwargs=_optimizer(plan),
         )
         kept = len(cast("Dataset", self.train_dataset))
         if kept != len(rows):
             raise RuntimeError(f"{len(rows)} rows went in, {kept} came out")
         for parameter in model.parameters():
             # TRL casts the adapters of 4-bit models to bf16, where small updates round to nothing.
-            if parameter.requires_grad:
+            if parameter.requires_grad and plan.payload["tunes"] != "full":
                 parameter.data = parameter.data.float()
         self._plan = plan
         speed.apply(plan, model)
@@ -342,6 +343,15 @@ class StepTrainer(SFTTrainer):
 
     def create_model_card(self, *args: Any, **kwargs: Any) -> None:
         """None: the run's own record says more."""
+
+
+def _optimizer(plan: Plan) -> tuple[Any, dict[str, Any]] | None:
+    """The optimiser's class and settings where it is ours; None for one of the trainer's own."""
+    if plan.value("optimizer") != "adamw_8bit":
+        return None
+    from unift_local.optimizer import RoundingAdamW8bit
+
+    return RoundingAdamW8bit, {"lr": plan.value("learning_rate")}
 
 
 def _quiet() -> None:

@@ -72,7 +72,7 @@ def _offloaded(checkpoint: Callable[..., Any]) -> Callable[..., Any]:
     """Keep what `checkpoint` saves (a layer's input) in pinned main memory."""
 
     def run(*args: Any, **kwargs: Any) -> Any:
-        with save_on_cpu(pin_memory=True):
+        with save_on_cpu(pin_memory=torch.cuda.is_available()):
             return checkpoint(*args, **kwargs)
 
     return run
@@ -85,5 +85,7 @@ def precision(plan: Plan) -> AbstractContextManager[Any]:
 
 
 def computes_in_bf16(plan: Plan) -> bool:
-    """Whether everything is in bf16 by itself: a frozen base under fused adapters."""
-    return plan.payload["tunes"] != "full" and plan.value("fused_adapters")
+    """Whether everything is in bf16 by itself: a frozen base under fused adapters, or all of it."""
+    if plan.payload["tunes"] == "full":
+        return plan.value("optimizer") == "adamw_8bit"
+    return plan.value("fused_adapters")
