@@ -1,4 +1,4 @@
-"""What the planner picks for the H100, as rows of the grid: each pick, and the next larger batch."""
+"""What the planner picks for the H100, as rows of the grid: each pick, and one batch more."""
 
 from __future__ import annotations
 

@@ -81,8 +81,8 @@ def _norms(shape: Shape, run: Training) -> float:
 def _attention(shape: Shape, run: Training) -> float:
     """w(q + 2k + o) and the softmax sums; eager keeps the scores, as sdpa does in float32 with
     grouped keys on CUDA, where it has no kernel for them. Masks rule out grouped attention
-    in sdpa; then keys count at query width, as they do where a varlen kernel wants them repeated, and
-    the mask as w bytes for each position seen."""
+    in sdpa; then keys count at query width, as they do where a varlen kernel wants them
+    repeated, and the mask as w bytes for each position seen."""
     w, q, k, o = run.width, shape.q_width, shape.kv_width, shape.o_width
     if run.math(shape):
         return w * (3 * q + o) + w * shape.heads * float(run.span)
@@ -100,8 +100,9 @@ def _attention(shape: Shape, run: Training) -> float:
 
 
 def _mlp(shape: Shape, run: Training) -> float:
-    """Gated MLP 3wm (Liger and fused adapters 2wm, they make the product again). Each chosen expert also keeps its
-    output before weighting (w*h), order and weights (24 bytes), and the router its float32
+    """Gated MLP 3wm (Liger and fused adapters 2wm, they make the product again). Each
+    chosen expert also keeps its
+    output before weighting (w*h), order and weights (34 bytes), and the router its float32
     probabilities."""
     w = run.width
     total = float(
@@ -109,7 +110,7 @@ def _mlp(shape: Shape, run: Training) -> float:
     )
     if shape.experts:
         share = shape.expert_layers / shape.layers
-        routed = shape.experts_per_token * (w * shape.hidden + 24)
+        routed = shape.experts_per_token * (w * shape.hidden + 34)
         if run.full:  # inputs of the experts' own products
             routed += shape.experts_per_token * w * (shape.hidden + shape.mlp)
         total += share * (routed + 4.0 * shape.experts)
@@ -121,7 +122,8 @@ def _inputs(shape: Shape, run: Training) -> float:
 
     Projections that read the same tensor share it, unless each casts it for itself: a float32
     adapter on a 16-bit model does (peft ``_cast_input_dtype``; on a 4-bit one it leaves that to
-    autocast, which does not), so does any under autocast when the stream is float32, and dropout makes a tensor of its own per adapter, with a mask. Fused
+    autocast, which does not), so does any under autocast when the stream is float32, and dropout
+    makes a tensor of its own per adapter, with a mask. Fused
     adapters (`unift_local.lora_math`) share it and make the MLP's product again. DoRA also keeps
     the result of the frozen layer and its own, to scale them.
     """

@@ -61,6 +61,7 @@ class Training:
     liger: bool
     fused: bool
     masked: bool
+    ragged: bool
     dropout_mask: int
     passes: int
     vision: bool
@@ -212,6 +213,7 @@ def make_training(
         liger=kernels == "liger",
         fused=kernels == "adapters" and not full and dropout <= 0 and not dora,
         masked=(padded or packing) and attention == "sdpa",
+        ragged=padded and not packing,
         dropout_mask=0 if full or dropout <= 0 else (1 if device == "cuda" else adapters),
         passes=passes,
         vision=vision,

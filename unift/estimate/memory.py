@@ -162,7 +162,7 @@ def estimate_memory(
         padded: Rows of different lengths share a batch, so an attention mask is passed.
         dropout: Of the adapters; above 0 each adapter keeps a mask.
         adapter_dtype: None for float32.
-        passes: Forward passes per optimiser step: from the second on, gradients are alive all along.
+        passes: Forward passes per optimiser step: from the second on, gradients stay alive.
         scored: Share of the tokens that carry loss.
         vision: Train the vision tower too (``full`` only).
         devices: That share the model.

@@ -154,7 +154,7 @@ def plan_layout(
 def _optimizers(step: Step, fixed: Mapping[str, Any]) -> tuple[Optimizer, ...]:
     if "optimizer" in fixed:
         return (fixed["optimizer"],)
-    return ("adamw", "adamw_8bit", "paged_adamw_8bit") if step.tuning == "full" else ("adamw",)
+    return ("adamw", "adamw_8bit") if step.tuning == "full" else ("adamw",)
 
 
 def _ways(
@@ -215,6 +215,8 @@ def _layout(
     room: float,
 ) -> Layout:
     passes = math.ceil(step.sequences / micro_batch)
+    # 8-bit states come with 16-bit weights (unift_local: full tuning with random rounding).
+    dtype: Dtype = "bf16" if step.dtype == "mixed" and optimizer != "adamw" else step.dtype
     memory = estimate_memory(
         shape,
         tuning=step.tuning,
@@ -224,7 +226,7 @@ def _layout(
         length=step.length,
         checkpointing=way,
         checkpointed_layers=layers,
-        dtype=step.dtype,
+        dtype=dtype,
         optimizer=optimizer,
         loss=step.loss,
         packing=step.packing,

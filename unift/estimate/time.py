@@ -37,8 +37,8 @@ from unift.estimate._training import (
     make_training,
 )
 
-# What a step takes of the data sheet's arithmetic (1 / 2.06 = 49% of its peak), of attention's under
-# a causal kernel and under a dense mask, and how often saved bytes cross the memory bus.
+# Seconds over those of the data sheet: for matrix products (1 / 2.06 = 49% of the peak), for
+# attention under a causal kernel and a dense mask; and how often saved bytes cross the memory bus.
 MATMUL, CAUSAL, DENSE, TRAFFIC = 2.06, 1.0, 2.5, 12.7
 # Seconds of launching per layer and pass (forward, backward and recomputing are one each).
 LAUNCH = {"full": 2.66e-3, "lora": 3.04e-3, "qlora": 5.23e-3}
@@ -51,6 +51,8 @@ _ADAMW_BYTES = 28.0
 _FP32_SHARE, _BANDWIDTH = 1 / 14.8, 3.39
 # Dropout adds masks and passes over them: measured on one run.
 _DROPOUT = 1.15
+# Rows of ever-changing lengths, padded: the one measured run took 1.7 times what its tokens should.
+_RAGGED = 1.7
 REFERENCE_GPU = "h100-sxm-80gb"
 
 # CPU: float32 and bfloat16 arithmetic per thread reached by LoRA training of an 88 M model on two
@@ -285,6 +287,7 @@ class _Gpu:
         if run.checkpointing == "offloaded":
             moved = 2.0 * shape.layers * tokens * shape.hidden * run.stream
             seconds += moved / (_PCIE * 1e9)
+        seconds *= _RAGGED if run.ragged else 1.0
         return seconds * (_DROPOUT if run.dropout_mask else 1.0)
 
 
