@@ -7,6 +7,7 @@ import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from importlib.metadata import entry_points
 from pathlib import Path
 from typing import TYPE_CHECKING, cast, get_args
 
@@ -14,7 +15,7 @@ from unift import catalog
 from unift.errors import DataError, UniftError, UsageError
 from unift.estimate._shape import Shape, read_shape
 from unift.estimate._training import Tuning
-from unift.provider import get_provider, providers
+from unift.provider import GROUP, get_provider
 
 if TYPE_CHECKING:
     from unift.data import Report
@@ -102,15 +103,18 @@ def _cached_config(name: str) -> Path | None:
 @lru_cache(maxsize=1)
 def local_providers() -> dict[str, Tuning]:
     """The installed providers that train on this machine, and what they tune: asked of their
-    capabilities."""
+    capabilities. Whom the catalogue knows as a vendor is not asked: its SDK takes a second to load.
+    """
     found: dict[str, Tuning] = {}
-    for info in providers():
+    vendors = {name for one in catalog.providers() for name in (one.id, *one.aliases)}
+    names = {entry.name for entry in entry_points(group=GROUP)} - vendors
+    for name in sorted(names):
         try:
-            able = get_provider(info.name).capabilities(None)
+            able = get_provider(name).capabilities(None)
         except UniftError:  # what it needs is not installed: it cannot train here
             continue
         if able.place == "local" and able.tunes in get_args(Tuning):
-            found[info.name] = cast("Tuning", able.tunes)
+            found[name] = cast("Tuning", able.tunes)
     return found
 
 
