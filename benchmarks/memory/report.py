@@ -104,23 +104,25 @@ def label(run: Run) -> str:
 HEAD = [
     "# Memory and time: every configuration that was measured",
     "",
-    "`python benchmarks/memory/grid.py` on one H100 80 GB HBM3 (torch 2.11, CUDA 13, transformers 5.17,",
-    "trl 1.16, peft 0.21, bitsandbytes 0.50, Liger 0.8.5), 2026-11-24; this page by",
-    "`python benchmarks/memory/report.py`. Random weights of real shapes, built on the card; two to four",
-    "optimiser steps each through unift's own trainer; peaks of `torch.cuda.max_memory_allocated` and",
-    "`max_memory_reserved`, GiB. A configuration's half follows from a hash of it, fixed before any",
-    "constant was chosen; constants were chosen from the `fit` half of the first run (commit before this",
-    "page). What is not clean about it: the log of the first run showed all of its peaks on a terminal",
-    "before the fit, and peaks of both halves were taken apart tensor by tensor to find which tensors the",
-    "formula lacked. The rows of the second run (the product's own path) were measured after the",
+    "`python benchmarks/memory/grid.py` on one H100 80 GB HBM3 (torch 2.11, CUDA 13,",
+    "transformers 5.17, trl 1.16, peft 0.21, bitsandbytes 0.50, Liger 0.8.5), 2026-11-24;",
+    "this page by `python benchmarks/memory/report.py`. Random weights of real shapes, built",
+    "on the card; two to four optimiser steps each through unift's own trainer; peaks of",
+    "`torch.cuda.max_memory_allocated` and `max_memory_reserved`, GiB. A configuration's half",
+    "follows from a hash of it, fixed before any constant was chosen; constants were chosen",
+    "from the `fit` half of the first run (commit before this page). What is not clean about",
+    "it: the log of the first run showed all of its peaks on a terminal before the fit, and",
+    "peaks of both halves were taken apart tensor by tensor to find which tensors the formula",
+    "lacked. The rows of the second run (the product's own path) were measured after the",
     "formulas were committed, and nothing was changed since for them.",
     "",
-    "Two faults of the first run are corrected here: gradients of an earlier model's head stayed in",
-    "memory (0.98, later 2.45 GiB, exactly known from what was allocated before training, `leak_gib`),",
-    "and fully tuned models after the first of their kind ran without autocast; their rows are called",
-    "float32, which is what they are. Negative errors are underestimates. **miss**: off by more than 10%,",
-    "or under by more than 3%. `-`: the peer has no formula for the row. fitcheck-llm counts without its",
-    "overhead, which torch does not see either.",
+    "Two faults of the first run are corrected here: gradients of an earlier model's head",
+    "stayed in memory (0.98, later 2.45 GiB, exactly known from what was allocated before",
+    "training, `leak_gib`), and fully tuned models after the first of their kind ran without",
+    "autocast; their rows are called float32, which is what they are. Negative errors are",
+    "underestimates. **miss**: off by more than 10%, or under by more than 3%. `-`: the peer",
+    "has no formula for the row. fitcheck-llm counts without its overhead, which torch does",
+    "not see either.",
     "",
 ]
 
@@ -229,8 +231,11 @@ def table(rows: list[Measured]) -> tuple[list[str], bool]:
 
 
 def _times(rows: list[Measured]) -> list[str]:
-    """Seconds of a step, ours beside the fastest measured one, by half and by path. The constants
-    are from the fit half of the rows of stock layers; those of the product's own path took no part."""
+    """Seconds of a step, ours beside the fastest measured one, by half and by path.
+
+    The constants are from the fit half of the rows of stock layers; those of the product's own path
+    took no part.
+    """
     lines = ["", "## Time of a step", "", "| rows | | mean | worst over | worst under |"]
     lines.append("|---|--:|--:|--:|--:|")
     every: list[str] = []

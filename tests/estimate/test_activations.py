@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from unift.estimate import ALL_TARGETS, Shape, estimate_memory
+from unift.estimate import Shape, estimate_memory
 
 GIB = 2**30
 ROWS, LENGTH = 2, 48

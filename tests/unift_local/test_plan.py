@@ -50,7 +50,7 @@ def test_defaults_are_those_that_are_promised(spec: Callable[..., Any]) -> None:
         | {
             "rank": 16,
             "alpha": 32.0,
-            "dropout": 0.05,
+            "dropout": 0.0,
             "learning_rate": 2e-4,
             "epochs": 3.0,
             "batch_size": 4,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
+
 from unift import catalog
 from unift.estimate._hardware import Hardware, hardware
 from unift.estimate._resolve import Base, Workload, local_providers

@@ -68,8 +68,8 @@ PROCESS_GIB = 0.5
 _SLACK, _SLACK_SHORT = 0.018, 0.115
 _SHORT = ("loss", "layer_workspace")
 
-# Half-width of the interval around `allocated`: the worst of the measured grid is 2.9% off. What the
-# grid has not seen (experts, latent attention, several devices) or seen once (DoRA) gets more.
+# Half-width of the interval around `allocated`: the worst of the measured grid is 2.9% off. What
+# the grid has not seen (experts, latent attention, several devices) or seen once (DoRA) gets more.
 _INTERVAL, _UNSEEN = 0.03, 0.10
 
 

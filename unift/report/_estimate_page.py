@@ -17,7 +17,8 @@ table{border-collapse:collapse;width:100%;font-size:14px}
 th,td{padding:.35rem .6rem;border-bottom:1px solid #8884;text-align:left;vertical-align:top}
 td.n,th.n{text-align:right;white-space:nowrap;font-variant-numeric:tabular-nums}
 .no{color:#b3261e}.dim{opacity:.7}li{margin:.15rem 0}
-svg{max-width:100%;height:auto}svg text{font:13px system-ui,sans-serif;fill:currentColor}
+svg{width:100%;max-width:720px;height:auto}
+svg text{font:13px system-ui,sans-serif;fill:currentColor}
 """
 _WIDTH, _HEIGHT, _LEFT, _BOTTOM = 720, 300, 80, 44
 
@@ -148,8 +149,9 @@ def _break_even(found: Mapping[str, Any] | None) -> str:
         f'<line x1="{g0}" y1="{gy}" x2="{g1}" y2="{gy}" stroke="#1d4ed8" stroke-width="2"/>'
         f'<circle cx="{px}" cy="{py}" r="5" fill="currentColor"/>'
         f'<text x="{px - 8}" y="{py - 10}" text-anchor="end">{point:,.0f}</text>'
-        f'<text x="{x1 - 8}" y="{y1 + 6}" text-anchor="end">{api}</text>'
-        f'<text x="{g0 + 8}" y="{gy - 8}">{gpu}, all month</text>{ticks}{levels}'
+        f'<text x="{x1 - 48}" y="{y1 + 6}" text-anchor="end">{api}</text>'
+        f'<text x="{g1 - 8}" y="{gy + 18}" text-anchor="end">{gpu}, all month</text>'
+        f"{ticks}{levels}"
         f'<text x="{(_LEFT + _WIDTH) / 2}" y="{bottom + 40}" text-anchor="middle">'
         "answers a month</text>"
         f'<text x="14" y="{_HEIGHT / 2}" text-anchor="middle" '
