@@ -95,11 +95,16 @@ class Run:
     padded: bool = False
     passes: int = 1  # micro-batches per optimiser step
     trained: float = 1.0  # share of tokens that carry loss
+    product: bool = False  # fused adapters, varlen attention, own loss; else stock peft and TRL
+    checkpointed_layers: int | None = None
 
     @property
     def key(self) -> str:
         """The configuration as text: what a row is known by."""
-        return json.dumps(asdict(self), sort_keys=True)
+        fields = asdict(self)
+        if not self.product:  # rows of before there was a choice keep their half
+            del fields["product"], fields["checkpointed_layers"]
+        return json.dumps(fields, sort_keys=True)
 
     @property
     def held_out(self) -> bool:
@@ -243,3 +248,34 @@ GRID: list[Run] = [
     *_group(L1, "qlora", [_row(2048, 4), _row(2048, 4, **NONE)]),
 ]
 assert len({run.key for run in GRID}) == len(GRID)
+
+
+def _own(model: str, tuning: str, length: int, micro_batch: int = 1, **how: Any) -> Run:
+    """A row of the product's own path: packs of rows of about 340 tokens, each seen alone."""
+    packed = {"rows_per_pack": max(1, length // 340), "attention": "varlen"}
+    if tuning == "full":
+        packed["dtype"] = "mixed"
+    return Run(
+        model=model,
+        tuning=tuning,
+        length=length,
+        micro_batch=micro_batch,
+        product=True,
+        **{**packed, **how},
+    )
+
+
+# The product's own path where the picks of the planner do not go: expert models, latent attention,
+# windows, everything recomputed or offloaded, full fine-tuning.
+PRODUCT: list[Run] = [
+    _own(MLA, "lora", 2048),
+    _own(MLA, "lora", 1024, **NONE),
+    _own(MOE, "lora", 2048),
+    _own(MOE, "lora", 1024, **NONE),
+    _own(L8, "lora", 4096, 2, **OFF),
+    _own(L8, "lora", 4096, 2),
+    _own(L1, "full", 2048, 4),
+    _own(L1, "full", 2048, 2, **NONE),
+    _own(GEMMA, "lora", 2048, 2),
+    _own(L8, "qlora", 2048, 4, trained=0.3),
+]

@@ -87,11 +87,15 @@ def _clean(cuda: bool) -> None:
 
 
 def _adapt(run: Run, base: Any) -> tuple[Any, Any]:
-    """The model to train, and how to get the untouched base back."""
-    base.config._attn_implementation = {"varlen": "grid_varlen"}.get(run.attention, run.attention)
+    """The model to train, and how to get the untouched base back (fused blocks stay: the caller
+    builds a new base after a run of the product's own path)."""
+    from unift_local import attention
+
+    own = attention.register() if run.product else "grid_varlen"
+    base.config._attn_implementation = {"varlen": own}.get(run.attention, run.attention)
     text = base.config.get_text_config()
     text._attn_implementation = base.config._attn_implementation
-    if run.attention == "varlen":
+    if run.attention == "varlen" and not run.product:
         _register_varlen()
     modeling = sys.modules[type(base).__module__]
     before = dict(vars(modeling))
@@ -106,6 +110,8 @@ def _adapt(run: Run, base: Any) -> tuple[Any, Any]:
         for owner in (base, base.base_model):
             for name in ("forward", "gradient_checkpointing_enable"):
                 owner.__dict__.pop(name, None)
+        # accelerate would take a prepared model as it is, and not wrap it in autocast again.
+        base.__dict__.pop("_is_accelerate_prepared", None)
         for parameter in base.parameters():
             parameter.grad = None
         with contextlib.suppress(Exception):
@@ -117,6 +123,7 @@ def _adapt(run: Run, base: Any) -> tuple[Any, Any]:
         base.requires_grad_(True)
         return base, forget
     from peft import LoraConfig, get_peft_model
+    from unift_local import fused
 
     base.requires_grad_(False)
     head = base.get_output_embeddings()
@@ -132,6 +139,7 @@ def _adapt(run: Run, base: Any) -> tuple[Any, Any]:
     targets: Any = sorted(names)
     if any("vision" in name for name, _ in base.named_modules()):
         targets = r".*language_model.*\.(" + "|".join(sorted(names)) + ")"
+    product = run.product and not run.dora
     adapter = LoraConfig(
         r=run.rank,
         lora_alpha=2 * run.rank,
@@ -141,6 +149,8 @@ def _adapt(run: Run, base: Any) -> tuple[Any, Any]:
         task_type="CAUSAL_LM",
         bias="none",
     )
+    if product:
+        fused.register_layers(adapter)
     model = get_peft_model(base, adapter)
 
     def undo() -> None:
@@ -174,6 +184,13 @@ def _trainer(run: Run, model: Any, device: str, tokenizer: Any) -> tuple[Any, Cl
         "dtype": "fp32" if run.dtype == "fp32" or device == "cpu" else "bf16",
         "device": device,
         "gradient_checkpointing": run.checkpointing != "none",
+        "checkpointing": run.checkpointing if run.checkpointing != "none" else "full",
+        "checkpointed_layers": run.checkpointed_layers,
+        "attention": run.attention,
+        "fused_adapters": run.product and run.tuning != "full" and not run.dora,
+        # The recipe's other word for TRL's own loss.
+        "loss": "chunked" if run.product else "plain",
+        "compile": False,
         "seed": 0,
     }
     plan = Plan(
@@ -184,9 +201,8 @@ def _trainer(run: Run, model: Any, device: str, tokenizer: Any) -> tuple[Any, Cl
         payload={"tunes": run.tuning},
     )
     args = recipe.arguments(plan, Path("/tmp/grid-out"))
-    if run.checkpointing == "selective":
+    if run.checkpointing == "selective" and not run.product:
         args.gradient_checkpointing_kwargs = {"selective": True}
-    args.activation_offloading = run.checkpointing == "offloaded"
     size = model.config.get_text_config().vocab_size
     rows: list[Row] = []
     each = run.length // run.rows_per_pack if run.rows_per_pack else run.length

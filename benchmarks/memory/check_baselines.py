@@ -38,7 +38,7 @@ def estimated(run: catalog.Measured) -> Memory:
         checkpointing=run.checkpointing,
         packing=run.packing,
         padded=run.padded,
-        attention=run.attention,
+        attention={"varlen": "varlen_repeated"}.get(run.attention, run.attention),
         kernels=run.kernels,
         optimizer=run.optimizer,
         dropout=run.dropout,

@@ -25,7 +25,7 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 os.environ.setdefault("WANDB_DISABLED", "true")
 
-from _configs import GRID, Run, config_of
+from _configs import GRID, PRODUCT, Run, config_of
 
 # Rows whose peak is taken apart, tensor by tensor, so that a miss can be understood: how many of
 # each group, counted from its first.
@@ -47,6 +47,7 @@ def main() -> int:
     parser.add_argument("--seconds", type=float, default=440.0)
     parser.add_argument("--tiny", action="store_true")
     parser.add_argument("--only", default="", help="part of a model's name")
+    parser.add_argument("--product", action="store_true", help="the product's own path and picks")
     parser.add_argument("--explain", action="store_true", help="take some peaks apart")
     options = parser.parse_args()
     began = time.perf_counter()
@@ -58,10 +59,15 @@ def main() -> int:
     device = "cpu" if options.tiny else "cuda"
     versions = _versions(torch)
     done = _done(options.out)
+    wanted = GRID
+    if options.product:
+        from _picks import picks
+
+        wanted = [*picks(), *PRODUCT]
     tokenizer = _tokenizer()
     with options.out.open("a") as out:
         for (model, tuning, dtype), group in itertools.groupby(
-            GRID, key=lambda run: (run.model, run.tuning, run.dtype)
+            wanted, key=lambda run: (run.model, run.tuning, run.dtype)
         ):
             runs = [run for run in group if run.key not in done and options.only in run.model]
             if not runs:
@@ -79,11 +85,16 @@ def main() -> int:
                 traceback.print_exc(limit=-4)
             print(f"built {model} {tuning} in {time.perf_counter() - start:.1f} s", file=sys.stderr)
             for number, run in enumerate(runs if base is not None else []):
+                if base is None:
+                    break
                 left = options.seconds - (time.perf_counter() - began)
                 if left < 0:
                     break
                 explain = options.explain and number < EXPLAINED.get((model, tuning), 0)
                 row = _guarded(measure, run, base, device, tokenizer, explain, options)
+                if run.product:  # fused blocks stay in a model, so the next row gets a new one
+                    base = None
+                    base = _fresh(build, config, run, device, left)
                 _write(out, run, row, versions)
             del base
             if device == "cuda":
@@ -92,6 +103,17 @@ def main() -> int:
                 gc.collect()
                 torch.cuda.empty_cache()
     return 0
+
+
+def _fresh(build: Any, config: dict[str, Any], run: Run, device: str, left: float) -> Any:
+    import gc
+
+    import torch
+
+    gc.collect()
+    if device == "cuda":
+        torch.cuda.empty_cache()
+    return build(config, run.tuning, run.dtype, device) if left > 0 else None
 
 
 def _guarded(

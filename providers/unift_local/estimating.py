@@ -8,6 +8,7 @@ from typing import Any
 
 from unift.errors import UsageError
 from unift.estimate import Base, LocalSettings, Setup, Shape, Workload, local_row
+from unift.estimate.memory import Optimizer
 from unift_local.measuring import Data
 from unift_local.models import BaseModelFiles
 
@@ -39,7 +40,7 @@ def plan_estimate(
             epochs=epochs,
             gpu="cpu" if values["device"] == "cpu" else None,
             rank=values.get("rank", 16),
-            targets=_known(values.get("targets"), shape),
+            targets=known_targets(values.get("targets"), shape),
             setup=_setup(values, data),
         ),
     )
@@ -62,15 +63,35 @@ def _setup(values: Mapping[str, Any], data: Data) -> Setup:
         length=length,
         filled=max(1, round(filled)),
         packing=values["packing"],
-        checkpointing=values["gradient_checkpointing"],
+        row=mean,
+        checkpointing=(
+            values.get("checkpointing", "full") if values["gradient_checkpointing"] else "none"
+        ),
+        checkpointed_layers=values.get("checkpointed_layers")
+        if values["gradient_checkpointing"]
+        else None,
+        passes=values["accumulation"],
         dtype=values["dtype"],
+        optimizer=optimizer_word(values),
+        loss="chunked" if values["loss"] == "chunked" else "tiled",
+        attention="varlen" if values["attention"] != "sdpa" else "sdpa",
+        kernels="adapters" if values.get("fused_adapters") else "torch",
+        scored=max(1, data.trained) / max(1, sum(data.train)),
         dropout=values.get("dropout", 0.0),
         evaluations=math.ceil(values["total_steps"] / values["eval_steps"]) + 1,
         threads=values["threads"],
     )
 
 
-def _known(targets: Any, shape: Shape) -> tuple[str, ...] | None:
+def optimizer_word(values: Mapping[str, Any]) -> Optimizer:
+    """The optimiser of a plan in the estimate's words."""
+    name = str(values["optimizer"])
+    if "8bit" not in name:
+        return "adamw"
+    return "paged_adamw_8bit" if name.startswith("paged") else "adamw_8bit"
+
+
+def known_targets(targets: Any, shape: Shape) -> tuple[str, ...] | None:
     """The targets that the formula has widths for; None, for all of them, when it lacks one."""
     if not isinstance(targets, list):
         return None

@@ -18,6 +18,7 @@ from unift.errors import UsageError
 from unift.provider import Origin, Plan, Setting
 from unift.spec import Method, TrainSpec, typed_options
 from unift_local.estimating import plan_estimate
+from unift_local.layout import fitted
 from unift_local.measuring import Data, measure
 from unift_local.models import BaseModelFiles, resolve_model
 from unift_local.options import LocalOptions
@@ -107,6 +108,7 @@ def make_plan(spec: TrainSpec, name: str, tunes: Tunes) -> Plan:
     if tunes != "full":
         _adapter(settings, spec, base, tunes)
     _speed(settings, options, base, cuda, tunes)
+    settings.found = fitted(settings.found, options, base, data, tunes)
     settings.take("seed", wanted.seed, 42, "so that a run can be repeated")
     settings.take(
         "eval_steps",

@@ -36,6 +36,7 @@ from unift.catalog._schema import (
     Vendor,
     VendorModel,
 )
+from unift.catalog._update import Update, update
 
 __all__ = [
     "STALE_AFTER_DAYS",
@@ -52,6 +53,7 @@ __all__ = [
     "SizePrice",
     "TokenPrice",
     "TrainPrice",
+    "Update",
     "Vendor",
     "VendorModel",
     "charges_by_size",
@@ -66,5 +68,6 @@ __all__ = [
     "open_model",
     "price",
     "providers",
+    "update",
     "vendor",
 ]

@@ -86,7 +86,7 @@ def _merged(path: Path, mtime_ns: int, size: int) -> Catalog:
         ) from error
     written = datetime.fromtimestamp(mtime_ns / 1e9, UTC).date().isoformat()
     try:
-        theirs = Catalog.model_validate(_stamped(document, path, written))
+        theirs = Catalog.model_validate(stamped(document, str(path), written))
     except ValidationError as error:
         first = error.errors()[0]
         raise UsageError(
@@ -95,6 +95,11 @@ def _merged(path: Path, mtime_ns: int, size: int) -> Catalog:
             where=f"{path}: {'.'.join(str(part) for part in first['loc'])}",
             fix="compare the entry with the ones in unift/catalog/data",
         ) from None
+    return merged(ours, theirs)
+
+
+def merged(ours: Catalog, theirs: Catalog) -> Catalog:
+    """Both, with entries of `theirs` in the place of ours by id."""
     return Catalog(
         models=_over(ours.models, theirs.models, "provider", "id"),
         size_prices=_over(
@@ -116,11 +121,11 @@ def _over(ours: tuple[_Entry, ...], theirs: tuple[_Entry, ...], *key: str) -> tu
     return tuple(merged.values())
 
 
-def _stamped(document: Any, path: Path, written: str) -> Any:
+def stamped(document: Any, path: str, written: str) -> Any:
     """The user's entries with where and when filled in, at any depth that holds a fact."""
     if not isinstance(document, dict):
         return document
-    stamp = {"source": [str(path)], "as_of": written, "verification": "user"}
+    stamp = {"source": [path], "as_of": written, "verification": "user"}
 
     def walk(value: Any, is_fact: bool) -> Any:
         if isinstance(value, list):

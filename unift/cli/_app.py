@@ -5,6 +5,7 @@ from __future__ import annotations
 import typer
 
 from unift.cli import (
+    catalog,
     chat,
     convert,
     data,
@@ -39,6 +40,7 @@ for module in (
     serve,
 ):
     app.command(module.__name__.rpartition(".")[2])(module.command)
+app.add_typer(catalog.app, name="catalog")
 app.add_typer(data.app, name="data")
 app.add_typer(runs.app, name="runs")
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from unift.cli._output import Json, emit, out
+from unift.cli._output import Json, emit, err, out
+from unift.errors import UsageError
 
 if TYPE_CHECKING:
     from unift.estimate import Estimate
@@ -27,12 +29,39 @@ def command(
     usd_per_hour: Annotated[float | None, typer.Option(help="What your GPU costs.")] = None,
     rank: Annotated[int, typer.Option(help="Rank of the adapter.")] = 16,
     max_length: Annotated[int | None, typer.Option(help="Tokens per row.")] = None,
-    usd: Annotated[float | None, typer.Option(help="Exit with 4 if nothing is cheaper.")] = None,
+    watts: Annotated[float | None, typer.Option(help="What your own hardware draws.")] = None,
+    usd_per_kwh: Annotated[float | None, typer.Option(help="Your price of electricity.")] = None,
+    traffic: Annotated[
+        float | None, typer.Option(help="Answers a month, for what running the model costs.")
+    ] = None,
+    prompt_tokens: Annotated[
+        float | None, typer.Option(help="Tokens of a prompt, with --traffic.")
+    ] = None,
+    answer_tokens: Annotated[
+        float | None, typer.Option(help="Tokens of an answer, with --traffic.")
+    ] = None,
+    budget: Annotated[
+        float | None,
+        typer.Option("--budget", "--usd", help="US dollars; exit with 4 if nothing is cheaper."),
+    ] = None,
+    deadline: Annotated[
+        float | None, typer.Option(help="Hours; exit with 4 if nothing is faster.")
+    ] = None,
+    html: Annotated[Path | None, typer.Option(help="Write the table and plot there.")] = None,
     json: Json = False,
 ) -> None:
     """Estimate memory, time and price, with the source and date of every figure."""
     import unift
 
+    sizes = {"prompt_tokens": prompt_tokens, "answer_tokens": answer_tokens}
+    given = {name: value for name, value in sizes.items() if value is not None}
+    if given and traffic is None:
+        raise UsageError(
+            "Tokens of a prompt or an answer need the answers a month.",
+            code="bad_setting",
+            where=f"--{next(iter(given)).replace('_', '-')}",
+            fix="add --traffic NUMBER",
+        )
     found = unift.estimate(
         model=model,
         data=data,
@@ -44,15 +73,38 @@ def command(
         usd_per_hour=usd_per_hour,
         rank=rank,
         max_length=max_length,
+        watts=watts,
+        usd_per_kwh=usd_per_kwh,
+        traffic=None if traffic is None else {"answers_per_month": traffic, **given},
     )
+    document = found.as_dict()
+    if html is not None:
+        from unift.report import write_estimate
+
+        write_estimate(document, html, f"Ways to fine-tune {model}")
+        err.print(f"wrote {html}", markup=False)
     if json:
-        emit(found.as_dict())
+        emit(document)
     else:
         show(found)
-    fitting = [row for row in found.as_dict()["rows"] if row["fits"] is not False]
-    prices = [row["price_usd"] for row in fitting if row["price_usd"] is not None]
-    if not fitting or (usd is not None and (not prices or min(prices) > usd)):
+    able = [
+        row
+        for row in document["rows"]
+        if row["available"] and row["fits"] is not False and _within(row, budget, deadline)
+    ]
+    if not able:
         raise typer.Exit(4)
+    if not json and (budget is not None or deadline is not None):
+        names = ", ".join(f"{row['provider']} {row['model']}" for row in able)
+        out.print(f"\nwithin budget and deadline: {names}", markup=False)
+
+
+def _within(row: dict[str, Any], budget: float | None, deadline: float | None) -> bool:
+    """Whether a way keeps both limits; what a vendor does not say keeps no limit."""
+    return all(
+        limit is None or (value is not None and value <= limit)
+        for value, limit in ((row["price_usd"], budget), (row["hours"], deadline))
+    )
 
 
 def show(found: Estimate) -> None:
@@ -60,8 +112,11 @@ def show(found: Estimate) -> None:
     from rich.table import Table
 
     document = found.as_dict()
-    table = Table("provider", "model", "fits", "GiB", "hours", "USD", box=None, pad_edge=False)
-    for column in table.columns[3:]:
+    running = any(row["usd_per_month"] is not None for row in document["rows"])
+    names = ["provider", "model", "fits", "GiB", "hours", "USD"]
+    names += ["USD/1,000", "USD/month"] if running else []
+    table = Table(*names, "yours", "ends on", box=None, pad_edge=False)
+    for column in table.columns[3 : len(names)]:
         column.justify = "right"
     for row in document["rows"]:
         memory: dict[str, float | None] = row["memory"] or {}
@@ -72,6 +127,16 @@ def show(found: Estimate) -> None:
             _number(memory.get("reserved_gib"), ".1f"),
             _number(row["hours"], ".3g"),
             _number(row["price_usd"], ",.2f"),
+            *(
+                [
+                    _number(row["usd_per_1000_answers"], ",.2f"),
+                    _number(row["usd_per_month"], ",.0f"),
+                ]
+                if running
+                else []
+            ),
+            {True: "yes", False: "no", None: "-"}[row["weights_yours"]],
+            row["ends_on"] or "-",
         )
     out.print(table)
     _notes("what this rests on", {row["provider"]: row["assumptions"] for row in document["rows"]})

@@ -79,14 +79,17 @@ def _norms(shape: Shape, run: Training) -> float:
 
 
 def _attention(shape: Shape, run: Training) -> float:
-    """w(q + 2k + o) and the softmax sums; eager keeps the scores. Masks rule out grouped attention
-    in sdpa, and the varlen path repeats keys as well; then keys count at query width, and the mask
-    as w bytes for each position seen."""
+    """w(q + 2k + o) and the softmax sums; eager keeps the scores, as sdpa does in float32 with
+    grouped keys on CUDA, where it has no kernel for them. Masks rule out grouped attention
+    in sdpa; then keys count at query width, as they do where a varlen kernel wants them
+    repeated, and the mask as w bytes for each position seen."""
     w, q, k, o = run.width, shape.q_width, shape.kv_width, shape.o_width
+    if run.math(shape):
+        return w * (3 * q + o) + w * shape.heads * float(run.span)
     if run.attention == "eager":
         # Keys and values are repeated; the probabilities are kept in float32 and again in w bytes.
         return w * 3 * q + shape.heads * run.span * (4 + w)
-    keys = q if run.masked or run.attention == "varlen" else k
+    keys = q if run.masked or run.attention == "varlen_repeated" else k
     total = float(w * (q + o) + 4 * shape.heads)
     if shape.latent:
         # Keys are put together anew; values stay a view of what held their unrotated keys.
@@ -97,8 +100,9 @@ def _attention(shape: Shape, run: Training) -> float:
 
 
 def _mlp(shape: Shape, run: Training) -> float:
-    """Gated MLP 3wm (Liger and fused adapters 2wm, they make the product again). Each chosen expert also keeps its
-    output before weighting (w*h), order and weights (24 bytes), and the router its float32
+    """Gated MLP 3wm (Liger and fused adapters 2wm, they make the product again). Each
+    chosen expert also keeps its
+    output before weighting (w*h), order and weights (34 bytes), and the router its float32
     probabilities."""
     w = run.width
     total = float(
@@ -106,7 +110,7 @@ def _mlp(shape: Shape, run: Training) -> float:
     )
     if shape.experts:
         share = shape.expert_layers / shape.layers
-        routed = shape.experts_per_token * (w * shape.hidden + 24)
+        routed = shape.experts_per_token * (w * shape.hidden + 34)
         if run.full:  # inputs of the experts' own products
             routed += shape.experts_per_token * w * (shape.hidden + shape.mlp)
         total += share * (routed + 4.0 * shape.experts)
@@ -117,8 +121,9 @@ def _inputs(shape: Shape, run: Training) -> float:
     """Inputs that trained projections keep, and what lies between the halves of adapters.
 
     Projections that read the same tensor share it, unless each casts it for itself: a float32
-    adapter on a 16-bit model does (peft ``_cast_input_dtype``), so does any under autocast when the
-    stream is float32, and dropout makes a tensor of its own per adapter, with a mask. Fused
+    adapter on a 16-bit model does (peft ``_cast_input_dtype``; on a 4-bit one it leaves that to
+    autocast, which does not), so does any under autocast when the stream is float32, and dropout
+    makes a tensor of its own per adapter, with a mask. Fused
     adapters (`unift_local.lora_math`) share it and make the MLP's product again. DoRA also keeps
     the result of the frozen layer and its own, to scale them.
     """
@@ -139,7 +144,7 @@ def _inputs(shape: Shape, run: Training) -> float:
         count = len(members)
         if run.fused:
             total += size * w * layers if reads not in ("heads", "gated") else 0
-        elif not run.full and (run.adapter_width != w or run.dropout_mask):
+        elif not run.full and (run.casts or run.dropout_mask):
             total += size * count * (w + run.dropout_mask) * layers
         elif run.full and run.mixed and reads in ("attention", "mlp"):
             total += size * count * w * layers
@@ -153,13 +158,40 @@ _DORA = 3
 
 
 def transient_bytes(shape: Shape, run: Training) -> float:
-    """Short-lived tensors while the down projection runs backward, in bytes per token: the gradient
-    of the MLP's product, its float32 copy for a float32 adapter (twice with dropout) or the
-    gradient that comes back, and four tensors of hidden width (residual, output, gradients)."""
+    """Short-lived tensors at the worst point of a layer's backward pass, above what the layer
+    keeps, in bytes per token.
+
+    In the MLP: two gradients of its width and one of the stream; with fused adapters four; with an
+    adapter that casts, the product's gradient and a float32 copy (twice with dropout) and four of
+    the stream. In attention with whole score matrices: gradients of the scores (float32 three
+    times; eager 10 bytes a score), when what the MLP kept is free again.
+    """
     m, h, w = shape.widest_mlp, shape.hidden, run.width
-    if run.fused:  # four gradients of MLP width in `lora_math.LoraMlp.backward`
-        return 4 * m * w + 4 * h * w
-    if not run.full and run.adapter_width != w and "down_proj" in run.adapted:
+    mlp = float(2 * m * w + h * run.stream)
+    if run.fused:
+        mlp = float(4 * m * w + 2 * h * w)
+    elif run.casts and "down_proj" in run.adapted:
         copies = run.adapter_width * (2 if run.dropout_mask else 1)
-        return m * (w + copies) + 4 * h * w
-    return 2 * m * w + 4 * h * run.stream
+        mlp = float(m * (w + copies) + 4 * h * w)
+    freed = _mlp(shape, run)
+    if run.math(shape):
+        return max(mlp, 3.0 * w * shape.heads * run.span - freed)
+    if run.attention == "eager":
+        return max(mlp, 10.0 * shape.heads * run.span - freed)
+    return mlp
+
+
+def dora_bytes(shape: Shape, run: Training) -> float:
+    """DoRA's norm of weight plus adapter for one projection (peft ``DoraLinearLayer``): a unit
+    matrix of its input width, to multiply the two halves out, their product and the sum, all
+    float32. Over a 4-bit base its gradients come on top, 8 bytes an output of the layer (fitted on
+    one run)."""
+    if not run.dora:
+        return 0.0
+    adapted = [one for one in shape.linears() if one.peft and one.name in run.adapted]
+    widest = max(adapted, key=lambda one: one.inputs * (one.inputs + 2 * one.outputs))
+    total = 4.0 * widest.inputs * (widest.inputs + 2 * widest.outputs)
+    if run.tuning == "qlora":
+        outputs = sum(one.outputs * one.count for one in adapted) / shape.layers
+        total += 8.0 * outputs * run.tokens
+    return total

@@ -4,39 +4,54 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
-from typing import cast
 
 from unift import catalog
 from unift.estimate._hardware import Hardware, hardware
-from unift.estimate._resolve import Base, Workload
+from unift.estimate._resolve import Base, Workload, local_providers
 from unift.estimate._row import Row
 from unift.estimate._shape import Shape
-from unift.estimate.memory import Dtype, Memory, Tuning, estimate_memory
+from unift.estimate.memory import (
+    Attention,
+    Checkpointing,
+    Dtype,
+    Kernels,
+    Loss,
+    Memory,
+    Optimizer,
+    Tuning,
+    estimate_memory,
+)
 from unift.estimate.money import Cost, electricity_cost, gpu_cost
+from unift.estimate.planner import MARGIN, Step, plan_layout
 from unift.estimate.time import estimate_time
 
 # Evaluations of the validation data in a run of the local provider: each epoch, at least ten.
 _EVALUATIONS = 10
-# Packed sequences: as long as this (or the longest row) on a GPU, shorter on a CPU, where the dense
-# mask of packing costs more than it saves.
-_LENGTH, _CPU_LENGTH = 2048, 512
-_DROPOUT = 0.05
-# A card is called large enough while this share of it stays free: the error of the formula.
-_MARGIN = 0.04
+# Packed sequences: as long as this, or the longest row.
+_LENGTH = 2048
 
 
 @dataclass(frozen=True, slots=True)
 class Setup:
-    """One forward pass: `length` tokens at most, `filled` on average."""
+    """One forward pass: `length` tokens at most, `filled` on average, in rows of `row`; the words
+    are those of `estimate_memory`."""
 
     batch_size: int
     micro_batch: int
     length: int
     filled: int
     packing: bool
-    checkpointing: bool
+    checkpointing: Checkpointing
     dtype: Dtype
-    dropout: float = _DROPOUT
+    row: float | None = None
+    checkpointed_layers: int | None = None
+    passes: int = 1
+    optimizer: Optimizer = "adamw"
+    loss: Loss = "chunked"
+    attention: Attention = "varlen"
+    kernels: Kernels = "adapters"
+    scored: float = 1.0
+    dropout: float = 0.0
     evaluations: int = _EVALUATIONS
     threads: int | None = None
 
@@ -81,12 +96,14 @@ def local_row(provider: str, base: Base, work: Workload, settings: LocalSettings
         )
     shape = base.shape
     place = hardware(settings.gpu)
-    tuning = cast("Tuning", provider.removeprefix("local-"))
-    setup = settings.setup or _setup(shape, place, work, settings)
+    tuning = local_providers()[provider]
+    setup = settings.setup or _setup(shape, place, work, settings, tuning)
     if tuning == "full":
-        setup = replace(setup, dropout=0.0, dtype="mixed" if setup.dtype == "bf16" else setup.dtype)
+        # 8-bit states come with 16-bit weights, exact ones with weights in float32.
+        exact = setup.optimizer == "adamw" and setup.dtype == "bf16"
+        setup = replace(setup, dropout=0.0, dtype="mixed" if exact else setup.dtype)
     memory = _memory(shape, tuning, place, settings, setup)
-    fits = memory.device_gib <= place.usable_gib * (1 - _MARGIN)
+    fits = memory.device_gib <= place.usable_gib * (1 - MARGIN)
     peak = place.gpu.bf16_tflops if place.gpu else None
     notes = [
         *work.notes,
@@ -95,7 +112,7 @@ def local_row(provider: str, base: Base, work: Workload, settings: LocalSettings
         else f"{settings.epochs:g} epochs",
         f"{'packed sequences' if setup.packing else 'rows'} of {setup.length} tokens, "
         f"{setup.micro_batch} per pass, {setup.dtype}, "
-        f"checkpointing {'on' if setup.checkpointing else 'off'}",
+        f"checkpointing {_recomputed(setup)}",
         f"shape from {base.origin}",
     ]
     duration = None
@@ -106,11 +123,17 @@ def local_row(provider: str, base: Base, work: Workload, settings: LocalSettings
             tuning=tuning,
             micro_batch=setup.micro_batch,
             length=setup.filled,
+            row=setup.row,
             checkpointing=setup.checkpointing,
+            checkpointed_layers=setup.checkpointed_layers,
             packing=setup.packing,
+            attention=setup.attention,
             dtype=setup.dtype,
+            kernels=setup.kernels,
             dropout=setup.dropout,
+            scored=setup.scored,
             peak_tflops=peak,
+            bandwidth_gb_s=place.gpu.bandwidth_gb_s if place.gpu else None,
             cpu_threads=setup.threads,
             evaluation_tokens=work.validation_tokens,
             evaluations=setup.evaluations if work.validation_tokens else 0,
@@ -151,23 +174,67 @@ def local_row(provider: str, base: Base, work: Workload, settings: LocalSettings
             "micro_batch": setup.micro_batch,
             "length": setup.length,
             "packing": setup.packing,
+            "passes": setup.passes,
             "checkpointing": setup.checkpointing,
+            "checkpointed_layers": setup.checkpointed_layers,
+            "optimizer": setup.optimizer,
+            "attention": setup.attention,
+            "kernels": setup.kernels,
+            "loss": setup.loss,
             "dtype": setup.dtype,
         },
     )
 
 
-def _setup(shape: Shape, place: Hardware, work: Workload, settings: LocalSettings) -> Setup:
+def _recomputed(setup: Setup) -> str:
+    if setup.checkpointing == "none":
+        return "off"
+    layers = setup.checkpointed_layers
+    return f"of {layers} layers" if layers is not None else setup.checkpointing
+
+
+def _setup(
+    shape: Shape, place: Hardware, work: Workload, settings: LocalSettings, tuning: Tuning
+) -> Setup:
+    """The local provider's defaults, with the layout that its plan would choose."""
     cpu = place.kind == "cpu"
     longest = settings.max_length or work.longest or 0
-    length = max(longest, _CPU_LENGTH if cpu else _LENGTH)
+    length = max(longest, _LENGTH)
     if shape.context:
         length = min(length, max(shape.context, longest))
     # A step takes exactly `batch_size` rows, so its last sequence is seldom full.
     batch = settings.batch_size or _batch_size(work.rows)
-    step = batch * work.mean
-    filled = step / max(1, math.ceil(step / length))
-    return Setup(batch, 1, length, max(1, round(filled)), True, not cpu, "fp32" if cpu else "bf16")
+    tokens = batch * work.mean
+    dtype: Dtype = "fp32" if cpu else "mixed" if tuning == "full" else "bf16"
+    kernels: Kernels = "torch" if tuning == "full" else "adapters"
+    filled = max(1, round(tokens / max(1, math.ceil(tokens / length))))
+    setup = Setup(batch, 1, length, filled, True, "none", dtype, row=work.mean, kernels=kernels)
+    if cpu:
+        return setup
+    step = Step(
+        tuning=tuning,
+        batch_size=batch,
+        mean=work.mean,
+        longest=max(longest, 1),
+        pack_length=length,
+        rank=settings.rank,
+        targets=settings.targets,
+        dtype=dtype,
+        loss=setup.loss,
+        attention=setup.attention,
+        kernels=kernels,
+        ways=("none", "selective", "full", "offloaded"),
+    )
+    layout = plan_layout(shape, place, step)
+    return replace(
+        setup,
+        micro_batch=layout.micro_batch,
+        passes=layout.passes,
+        checkpointing=layout.checkpointing,
+        checkpointed_layers=layout.checkpointed_layers,
+        optimizer=layout.optimizer,
+        dtype="bf16" if tuning == "full" and layout.optimizer != "adamw" else dtype,
+    )
 
 
 def _batch_size(rows: int | None) -> int:
@@ -188,10 +255,17 @@ def _memory(
         micro_batch=setup.micro_batch,
         length=setup.length,
         checkpointing=setup.checkpointing,
+        checkpointed_layers=setup.checkpointed_layers,
         dtype=setup.dtype,
+        optimizer=setup.optimizer,
+        loss=setup.loss,
         packing=setup.packing,
+        attention=setup.attention,
+        kernels=setup.kernels,
         padded=not setup.packing and setup.micro_batch > 1,
         dropout=setup.dropout,
+        passes=setup.passes,
+        scored=setup.scored,
         device="cpu" if place.kind == "cpu" else "cuda",
     )
 
@@ -217,18 +291,19 @@ def _advice(
     shape: Shape, tuning: Tuning, place: Hardware, settings: LocalSettings, setup: Setup
 ) -> str:
     """What would fit, tried in the order of what costs least."""
-    room = place.usable_gib * (1 - _MARGIN)
+    room = place.usable_gib * (1 - MARGIN)
     options: list[str] = []
     lighter: dict[Tuning, tuple[Tuning, ...]] = {"full": ("lora", "qlora"), "lora": ("qlora",)}
     adapters = replace(setup, dtype="bf16") if setup.dtype == "mixed" else setup
+    names = {tunes: name for name, tunes in local_providers().items()}
     for way in lighter.get(tuning, ()):
         memory = _memory(shape, way, place, settings, adapters)
         if memory.device_gib <= room:
-            options.append(f"use local-{way} ({memory.device_gib:.1f} GiB)")
+            options.append(f"use {names.get(way, way)} ({memory.device_gib:.1f} GiB)")
             break
     memory = _memory(shape, tuning, place, settings, setup)
     for card in sorted(catalog.gpus(), key=lambda card: card.usable_gib):
-        if place.kind == "cuda" and memory.device_gib <= card.usable_gib * (1 - _MARGIN):
+        if place.kind == "cuda" and memory.device_gib <= card.usable_gib * (1 - MARGIN):
             options.append(f"use gpu={card.id} ({card.usable_gib:.0f} GiB)")
             break
     return ", or ".join(options) or "no single GPU of the catalogue is large enough: smaller model"

@@ -14,8 +14,8 @@ _CHUNK = 2**29
 def loss_bytes(shape: Shape, run: Training) -> float:
     """Bytes that the loss needs beside the last hidden state.
 
-    plain: logits in the compute type, their float32 copy, its log-softmax and its gradient
-    (transformers ``ForCausalLMLoss``): tokens * vocab * (w + 12).
+    plain: the float32 log-softmax, its gradient and that of the logits (transformers
+    ``ForCausalLMLoss``; logits and their float32 copy are free by then): tokens * vocab * 12.
     chunked: only tokens that carry loss: their hidden states and the gradient of these, half a GiB
     of logits and their gradient, and the head's gradient if it is trained (unift_local.loss).
     tiled: only tokens that carry loss; one tile of at most 4,096 tokens by 32,768 words, the
@@ -26,7 +26,7 @@ def loss_bytes(shape: Shape, run: Training) -> float:
     """
     h, v, w = shape.hidden, shape.vocab, run.width
     if run.loss == "plain":
-        return run.tokens * v * (w + 12.0)
+        return run.tokens * v * 12.0
     n = run.scored
     if run.loss == "chunked":
         logits = min(float(_CHUNK), n * v * float(run.stream))

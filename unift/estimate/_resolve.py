@@ -6,17 +6,19 @@ import json
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
+from importlib.metadata import entry_points
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast, get_args
 
 from unift import catalog
-from unift.errors import DataError, UsageError
+from unift.errors import DataError, UniftError, UsageError
 from unift.estimate._shape import Shape, read_shape
+from unift.estimate._training import Tuning
+from unift.provider import GROUP, get_provider
 
 if TYPE_CHECKING:
     from unift.data import Report
-
-LOCAL = ("local-full", "local-lora", "local-qlora")
 
 # Tokens of a row and its share of answer when only totals are known: the measured chat rows have a
 # median of 260 tokens and a mean near 350; instruction data answers with about a third of the row.
@@ -98,6 +100,24 @@ def _cached_config(name: str) -> Path | None:
     return max(snapshots, key=lambda path: path.stat().st_mtime, default=None)
 
 
+@lru_cache(maxsize=1)
+def local_providers() -> dict[str, Tuning]:
+    """The installed providers that train on this machine, and what they tune: asked of their
+    capabilities. Whom the catalogue knows as a vendor is not asked: its SDK takes a second to load.
+    """
+    found: dict[str, Tuning] = {}
+    vendors = {name for one in catalog.providers() for name in (one.id, *one.aliases)}
+    names = {entry.name for entry in entry_points(group=GROUP)} - vendors
+    for name in sorted(names):
+        try:
+            able = get_provider(name).capabilities(None)
+        except UniftError:  # what it needs is not installed: it cannot train here
+            continue
+        if able.place == "local" and able.tunes in get_args(Tuning):
+            found[name] = cast("Tuning", able.tunes)
+    return found
+
+
 def choose_providers(asked: Sequence[str] | str | None, base: Base) -> tuple[list[str], bool]:
     """The providers to estimate, and whether the user named them.
 
@@ -106,20 +126,22 @@ def choose_providers(asked: Sequence[str] | str | None, base: Base) -> tuple[lis
     Raises:
         UsageError: An unknown provider.
     """
+    here = local_providers()
     if asked is not None and asked != "all" and list(asked) != ["all"]:
         names = [asked] if isinstance(asked, str) else list(asked)
         for name in names:
-            if name not in LOCAL:
-                if name.startswith("local"):
+            if name not in here:
+                try:
+                    catalog.vendor(name)
+                except UsageError as error:
                     raise UsageError(
-                        f"There is no provider '{name}'.",
+                        f"There is no provider '{name}' to estimate.",
                         code="unknown_provider",
                         where=name,
-                        fix=f"known: {', '.join(LOCAL)}",
-                    )
-                catalog.vendor(name)
+                        fix=f"on this machine: {', '.join(here)}; {error.fix}",
+                    ) from None
         return names, True
-    local = list(LOCAL) if base.shape is not None else []
+    local = list(here) if base.shape is not None else []
     vendors = [
         vendor.id
         for vendor in catalog.providers()

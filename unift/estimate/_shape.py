@@ -245,7 +245,8 @@ class Shape:
         self, rank: int, targets: tuple[str, ...] | None = None, *, dora: bool = False
     ) -> int:
         """Weights of low-rank adapters: rank * (inputs + outputs) for each adapted projection
-        (all that can be by default; Hu et al. 2021, https://arxiv.org/abs/2106.09685, section 4); DoRA adds one magnitude per
+        (all that can be by default; Hu et al. 2021, https://arxiv.org/abs/2106.09685, section 4);
+        DoRA adds one magnitude per
         output (Liu et al. 2024, https://arxiv.org/abs/2402.09353, section 4).
 
         Raises:

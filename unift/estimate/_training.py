@@ -14,7 +14,7 @@ Dtype = Literal["bf16", "fp16", "fp32", "mixed"]
 Optimizer = Literal["adamw", "adamw_8bit", "paged_adamw", "paged_adamw_8bit"]
 Checkpointing = Literal["none", "full", "selective", "attention", "offloaded"]
 Loss = Literal["plain", "chunked", "tiled", "fused"]
-Attention = Literal["sdpa", "varlen", "eager"]
+Attention = Literal["sdpa", "varlen", "varlen_repeated", "eager"]
 Kernels = Literal["torch", "liger", "adapters"]
 Sharding = Literal["none", "zero1", "zero2", "fsdp"]
 Device = Literal["cuda", "cpu"]
@@ -61,6 +61,7 @@ class Training:
     liger: bool
     fused: bool
     masked: bool
+    ragged: bool
     dropout_mask: int
     passes: int
     vision: bool
@@ -77,6 +78,17 @@ class Training:
     def mixed(self) -> bool:
         """Float32 weights under autocast, so that every projection casts its own input."""
         return self.stream != self.width
+
+    def math(self, shape: Shape) -> bool:
+        """sdpa falls back to whole score matrices: on CUDA its kernels take grouped keys in 16 bits
+        only."""
+        grouped = shape.heads != shape.kv_heads and shape.latent is None
+        return self.cuda and self.attention == "sdpa" and self.width == 4 and grouped
+
+    @property
+    def casts(self) -> bool:
+        """Each adapter casts its own input."""
+        return self.tuning == "lora" and self.adapter_width != self.width and not self.fused
 
     @property
     def trained_width(self) -> int:
@@ -201,6 +213,7 @@ def make_training(
         liger=kernels == "liger",
         fused=kernels == "adapters" and not full and dropout <= 0 and not dora,
         masked=(padded or packing) and attention == "sdpa",
+        ragged=padded and not packing,
         dropout_mask=0 if full or dropout <= 0 else (1 if device == "cuda" else adapters),
         passes=passes,
         vision=vision,

@@ -87,12 +87,12 @@ def estimate(
     from unift.estimate._break_even import break_even, make_traffic
     from unift.estimate._local import LocalSettings, local_row
     from unift.estimate._resolve import (
-        LOCAL,
         check_numbers,
         choose_providers,
         count,
         counter_model,
         find_base,
+        local_providers,
     )
     from unift.estimate._vendor import vendor_rows
 
@@ -117,7 +117,7 @@ def estimate(
         if counter not in counted:
             counted[counter] = count(data, validation, tokens, rows, model=counter)
         work = counted[counter]
-        if name in LOCAL:
+        if name in local_providers():
             settings = LocalSettings(
                 epochs=epochs,
                 gpu=gpu,

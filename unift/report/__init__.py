@@ -5,6 +5,7 @@ its own, so whoever has results can call it.
 """
 
 from unift.report._curves import Curves, read_curves
+from unift.report._estimate_page import write_estimate
 from unift.report._page import write_report
 
-__all__ = ["Curves", "read_curves", "write_report"]
+__all__ = ["Curves", "read_curves", "write_estimate", "write_report"]
