@@ -46,7 +46,7 @@ class Vendor:
     def fault(self, call: str, *kinds: str) -> None:
         """Let the next calls of that name go wrong: "500", "429", "429 3" (Retry-After), "403",
         "cut before" or "cut after" (the effect), "garbage" (half an answer), "cut middle" and
-        "flip" (of a download), "fine"."""
+        "flip" (of a download), "refused" (of a token), "fine"."""
         self.faults[call].extend(kinds)
 
     def jobs_with(self, label: str) -> list[dict[str, Any]]:
@@ -90,7 +90,9 @@ class _Handler(Storage, BaseHTTPRequestHandler):
         with vendor.lock:
             vendor.calls.append(name)
             fault = vendor.faults[name].popleft() if vendor.faults[name] else "fine"
-        if name == "token":
+        if name == "token" and fault == "refused":
+            self._send(400, {"error": "invalid_grant", "error_description": "Invalid JWT."})
+        elif name == "token":
             self._send(200, {"access_token": TOKEN, "expires_in": 3600, "token_type": "Bearer"})
         elif self.headers.get("Authorization") != f"Bearer {TOKEN}":
             self._error(401, "UNAUTHENTICATED", "Request had invalid authentication credentials.")
