@@ -170,7 +170,7 @@ class _Handler(Storage, BaseHTTPRequestHandler):
         query: dict[str, str],
         raw: bytes,
     ) -> tuple[int, Any]:
-        stored = name in ("upload", "resumable", "piece", "object", "objects", "media")
+        stored = name in ("upload", "resumable", "piece", "object", "objects", "media", "bucket")
         body = json.loads(raw) if raw and not stored else None
         if name != "piece":  # the rest of an upload that was judged when it began
             meta = self._metadata(raw) if name in ("upload", "resumable") else body
@@ -308,6 +308,7 @@ _ROUTES = [
     ("GET", rf"v1beta1/({_PLACE}/metadataStores/[^/]+/artifacts/[^/]+)", "artifact"),
     ("GET", rf"v1beta1/({_PLACE}/tensorboards/.+)/timeSeries", "all_series"),
     ("GET", rf"v1beta1/({_PLACE}/tensorboards/.+/timeSeries/[^/:]+):read", "series"),
+    ("GET", r"storage/v1/b/([^/]+)", "bucket"),
     ("PUT", r"upload/storage/v1/b/([^/]+)/o", "piece"),
     ("POST", r"upload/storage/v1/b/([^/]+)/o", "upload"),
     ("GET", r"storage/v1/b/([^/]+)/o", "objects"),
