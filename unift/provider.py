@@ -6,7 +6,7 @@ group ``unift.providers``, the built-in ones through the same door as anybody's 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import datetime
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any, Literal, Protocol, runtime_checkable
@@ -15,6 +15,7 @@ from pydantic import Field
 
 from unift._text import did_you_mean
 from unift.errors import MissingDependency, UniftError, UsageError
+from unift.holdings import Completion, HeldFile, Holdings
 from unift.spec import Frozen, TrainSpec
 
 if TYPE_CHECKING:
@@ -257,6 +258,42 @@ class Provider(Protocol):
 
     def model(self, reference: str) -> Model:
         """Something that answers, for a model id, a folder or an artifact's reference."""
+        ...
+
+
+@runtime_checkable
+class Inventoried(Protocol):
+    """Optional verbs of a provider that keeps things for its customers. None costs money."""
+
+    def inventory(self) -> Holdings:
+        """Everything that the key can see, also where training is refused.
+
+        What cannot be listed is named in `Holdings.unseen`; only if nothing can be listed (no key,
+        no network) is it an error.
+        """
+        ...
+
+    def content(self, file: HeldFile, start: int = 0) -> Iterator[bytes]:
+        """The bytes of a file from `start` on, as they are at the vendor, in pieces."""
+        ...
+
+    def stored(self, model: str | None = None) -> Iterator[dict[str, Any]]:
+        """Completions that the vendor kept: ``{"request": {...}, "response": {...}}``, both in
+        the OpenAI form, oldest or newest first. ProviderError where there is no such thing."""
+        ...
+
+
+@runtime_checkable
+class Completes(Protocol):
+    """A `Model` that can also give everything the vendor says of an answer."""
+
+    def complete(self, body: Mapping[str, Any]) -> Completion:
+        """Ask once, never again by itself: `body` is an OpenAI chat request without ``model``.
+
+        Raises:
+            Busy: Asking again later may help; it says after how long, and whether it may cost.
+            ProviderError: Asking again would not help.
+        """
         ...
 
 
