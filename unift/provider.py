@@ -174,13 +174,19 @@ class Sampling(Frozen):
 
 
 class Reply(Frozen):
-    """One answer. Token counts are None where the provider gives none."""
+    """One answer. Token counts, time and probability are None where the provider gives none.
+
+    `tool_calls` are as OpenAI writes them (id, type, function with name and arguments). `logprob`
+    is the natural logarithm of the probability of the whole answer.
+    """
 
     text: str
     finish_reason: str = "stop"
     prompt_tokens: int | None = None
     completion_tokens: int | None = None
     seconds: float | None = None
+    tool_calls: tuple[dict[str, Any], ...] = ()
+    logprob: float | None = None
 
 
 Messages = Sequence[dict[str, Any]]

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from unift._home import home
-from unift.errors import UsageError
+from unift.errors import DataError, UsageError
 from unift.evaluate._answers import AnswerStore, Asker
 from unift.evaluate._candidates import (
     Candidate,
@@ -19,24 +19,23 @@ from unift.evaluate._candidates import (
     run_of,
 )
 from unift.evaluate._json_fields import field_table
-from unift.evaluate._metrics import Metric, label_table, macro_f1
+from unift.evaluate._metrics import label_table
+from unift.evaluate._recorded import Recorded, reply_text
 from unift.evaluate._result import Evaluation, Result
 from unift.evaluate._rows import Row, fingerprint
-from unift.evaluate._statistics import (
-    holm,
-    minimum_detectable_effect,
-    paired_difference,
-    scale,
-)
 from unift.evaluate._task import Task
-from unift.evaluate._verdict import Comparison
 from unift.evaluate.diagnosis import diagnose
 from unift.provider import Model, Reply, Sampling
 
 Progress = Callable[[int, int], None]
 
+# Parts of the document that the report holds and the record of a run need not repeat.
+_BULKY = ("samples", "labels", "slices")
 
-def check(limit: int | None, concurrency: int | None, confidence: float) -> None:
+
+def check(
+    limit: int | None, concurrency: int | None, confidence: float, margin: float | None
+) -> None:
     wrong = None
     if limit is not None and limit < 1:
         wrong = ("limit", limit, "a number of rows from 1")
@@ -44,6 +43,8 @@ def check(limit: int | None, concurrency: int | None, confidence: float) -> None
         wrong = ("concurrency", concurrency, "a number from 1")
     elif not 0.5 <= confidence < 1:
         wrong = ("confidence", confidence, "a number between 0.5 and 1, such as 0.95")
+    elif margin is not None and not 0 < margin < float("inf"):
+        wrong = ("margin", margin, "a loss above 0 in units of the metric, such as 0.02")
     if wrong:
         raise UsageError(
             f"{wrong[0]}={wrong[1]} is out of range.",
@@ -51,6 +52,61 @@ def check(limit: int | None, concurrency: int | None, confidence: float) -> None
             where=wrong[0],
             fix=f"give {wrong[2]}",
         )
+
+
+def reference_of(
+    margin: float | None, reference: Source | None, against: Sequence[Source]
+) -> Source | None:
+    """Whom a margin is measured against: the one named, else the only baseline there is."""
+    if margin is None:
+        if reference is None:
+            return None
+        raise UsageError(
+            "A reference was named, but no margin.",
+            code="no_margin",
+            where="margin",
+            fix="say which loss would matter: margin=0.02 (--margin 0.02 on the command line)",
+        )
+    if reference is not None:
+        return reference
+    if len(against) == 1:
+        return against[0]
+    raise UsageError(
+        f"A margin needs one candidate to be measured against, and there are {len(against)}.",
+        code="no_reference",
+        where="reference",
+        fix="name it: reference='base' (--reference on the command line)",
+    )
+
+
+def recorded_rows(
+    rows: Sequence[Row], candidates: Sequence[Candidate]
+) -> tuple[list[Row], list[str]]:
+    """The rows that every golden set among the candidates answers, and what to say of the rest.
+
+    Raises:
+        DataError: None is left.
+    """
+    left, said = list(rows), list[str]()
+    for one in candidates:
+        if not isinstance(one.source, Recorded):
+            continue
+        known = [row for row in left if one.source.draws(row.prompt, row.tools)]
+        if not known:
+            raise DataError(
+                "None of the test prompts was recorded.",
+                code="nothing_recorded",
+                where=str(one.source.path),
+                fix="record these prompts while the model still answers, or test on the recorded "
+                f"ones: data='{one.reference}'",
+            )
+        if len(known) < len(left):
+            said.append(
+                f"{len(left) - len(known)} of {len(left)} test prompts are not in {one.reference} "
+                "and were left out for everybody."
+            )
+        left = known
+    return left, said
 
 
 def sampling(rows: Sequence[Row]) -> Sampling:
@@ -77,7 +133,12 @@ def ask(
     # Baselines first: when something is wrong with the data the cheaper models show it.
     order = [*candidates[1:], candidates[0]]
     try:
-        for source in _distinct(one.source for one in order):
+        for one in order:
+            if isinstance(one.source, Recorded):
+                draws = [one.source.draws(row.prompt, row.tools) for row in rows]
+                answers[one.name] = [some[0] for some in draws]
+        live = [one.source for one in order if not isinstance(one.source, Recorded)]
+        for source in _distinct(live):
             loaded: list[Model] = []
 
             def open_model(source: Source = source, loaded: list[Model] = loaded) -> Model:
@@ -123,61 +184,17 @@ def _distinct(sources: Any) -> list[Source]:
     return found
 
 
-def score(
-    candidate: Candidate, replies: Sequence[Reply], rows: Sequence[Row], task: Task
-) -> Result:
-    scores = {
-        metric.name: tuple(
-            metric.rate(reply.text, row.target) for reply, row in zip(replies, rows, strict=True)
-        )
-        for metric in task.metrics
-    }
-    means = {name: sum(values) / len(values) for name, values in scores.items()}
-    if task.kind == "labels":
-        means["macro_f1"] = macro_f1([r.text for r in replies], [row.target for row in rows])
-    return Result(
-        candidate.name, candidate.reference, candidate.about, tuple(replies), scores, means
-    )
-
-
-def compare(
-    results: Sequence[Result], metrics: Sequence[Metric], confidence: float, seed: int
-) -> list[Comparison]:
-    own, rivals = results[0], results[1:]
-    found: list[Comparison] = []
-    for metric in metrics:
-        key = metric.name
-        pairs = [
-            paired_difference(own.scores[key], rival.scores[key], confidence=confidence, seed=seed)
-            for rival in rivals
-        ]
-        corrected = holm([pair.p for pair in pairs])
-        for rival, pair, p_adjusted in zip(rivals, pairs, corrected, strict=True):
-            found.append(
-                Comparison(
-                    a=own.name,
-                    b=rival.name,
-                    metric=key,
-                    difference=pair.value,
-                    low=pair.low,
-                    high=pair.high,
-                    p=pair.p,
-                    p_adjusted=p_adjusted,
-                    test=pair.test,
-                    n=pair.n,
-                    scale=scale(own.scores[key], rival.scores[key]),
-                    deviation=pair.deviation,
-                    detectable=minimum_detectable_effect(
-                        pair.n, deviation=pair.deviation or 0.5, confidence=confidence
-                    ),
-                )
-            )
-    return found
+def asked(
+    margin: float | None, reference: str | None, group: str | None, slices: Sequence[str]
+) -> dict[str, Any]:
+    """What was asked for beyond the defaults."""
+    given = {"margin": margin, "reference": reference, "group": group, "slices": list(slices)}
+    return {key: value for key, value in given.items() if value}
 
 
 def tables(results: Sequence[Result], rows: Sequence[Row], task: Task) -> dict[str, Any]:
     targets = [row.target for row in rows]
-    texts = {one.name: [reply.text for reply in one.replies] for one in results}
+    texts = {one.name: [reply_text(reply) for reply in one.replies] for one in results}
     if task.kind == "json":
         return {"fields": field_table(texts, targets)}
     if task.kind == "labels":
@@ -186,11 +203,15 @@ def tables(results: Sequence[Result], rows: Sequence[Row], task: Task) -> dict[s
 
 
 def warnings(
-    results: Sequence[Result], rows: Sequence[Row], skipped: int, lineage: dict[str, Any]
+    results: Sequence[Result],
+    rows: Sequence[Row],
+    skipped: int,
+    lineage: dict[str, Any],
+    said: Sequence[str] = (),
 ) -> list[str]:
-    found: list[str] = []
+    found: list[str] = list(said)
     if skipped:
-        found.append(f"{skipped} rows do not end in an answer of text and were left out.")
+        found.append(f"{skipped} rows do not end in an answer and were left out.")
     leaked = lineage.get("test_prompts_in_training")
     if leaked:
         found.append(
@@ -247,6 +268,7 @@ def evaluation_id(
         details["lineage"]["data_fingerprint"],
         [metric.name for metric in task.metrics],
         [details["sampling"], details["seed"], details["confidence"]],
+        *([details["asked"]] if details["asked"] else []),
     ]
     text = json.dumps(parts, sort_keys=True, default=str)
     return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:12]
@@ -271,7 +293,7 @@ def record(evaluation: Evaluation, candidates: Sequence[Candidate]) -> None:
     from unift.runs import Store
 
     document = evaluation.as_dict()
-    summary = {key: value for key, value in document.items() if key not in ("samples", "labels")}
+    summary = {key: value for key, value in document.items() if key not in _BULKY}
     parents = [f"run:{one}" for one in map(run_of, (c.source for c in candidates)) if one]
     Store().add_evaluation(
         evaluation.id,
