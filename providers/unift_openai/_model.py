@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
+import httpx2
 import openai
 
-from unift.errors import UsageError
+from unift.errors import ProviderError, UsageError
+from unift.holdings import Busy, Completion
 from unift.provider import Messages, Reply, Sampling
-from unift_openai._calls import connect, our_words, politely
+from unift_openai._calls import connect, our_words, politely, retry_after, transient, translate
 from unift_openai.hosts import Site
 
 _AT_ONCE = 8  # conversations under way
@@ -85,6 +87,54 @@ class HostedModel:
                 raise
         return [replies[number] for number in range(len(conversations))]
 
+    def complete(self, body: Mapping[str, Any]) -> Completion:
+        """Ask once, with everything that the host says of the answer.
+
+        See `unift.provider.Completes`. Only a refused parameter name is put right and sent again:
+        a refusal costs nothing.
+
+        Raises:
+            Busy: Asking again later may help.
+            ProviderError: It would not.
+        """
+        given = dict(body)
+        messages = given.pop("messages")
+        began = time.perf_counter()
+        try:
+            answer = self._send(messages, given)
+        except openai.OpenAIError as error:
+            told = translate(error, self._place, f"model {self._model}")
+            if not transient(error):
+                raise told from error
+            raise Busy(
+                told.message,
+                code=told.code,
+                where=told.where,
+                fix=told.fix,
+                after=retry_after(error),
+                # A refusal (429) did nothing; of a broken connection nobody knows.
+                billed=isinstance(error, openai.APIConnectionError)
+                and not isinstance(error.__cause__, httpx2.ConnectError),
+            ) from error
+        seconds = time.perf_counter() - began
+        if not getattr(answer, "choices", None):
+            raise ProviderError(
+                f"{self._place.host.name} answered with something that is no chat completion.",
+                code="no_completion",
+                where=f"model {self._model}",
+                fix="check the address: it has to end where /chat/completions begins",
+            )
+        choice = answer.choices[0]
+        logprobs, usage = choice.logprobs, answer.usage
+        return Completion(
+            message=choice.message.model_dump(mode="json", exclude_none=True),
+            finish_reason=choice.finish_reason or "stop",
+            model=answer.model or self._model,
+            logprobs=logprobs.model_dump(mode="json", exclude_none=True) if logprobs else None,
+            usage=usage.model_dump(mode="json", exclude_none=True) if usage else None,
+            seconds=seconds,
+        )
+
     def close(self) -> None:
         """Close the connections. Closing twice is fine."""
         self._api.close()
@@ -97,6 +147,9 @@ class HostedModel:
         }
         if wanted.seed is not None:
             given["seed"] = wanted.seed
+        return self._send(messages, given)
+
+    def _send(self, messages: Messages, given: Mapping[str, Any]) -> Any:
         while True:
             names = dict(self._renamed)  # as of now: other threads learn at the same time
             body = {

@@ -12,6 +12,7 @@ from unift.cli import (
     doctor,
     estimate,
     evaluate,
+    migrate,
     providers,
     runs,
     serve,
@@ -41,6 +42,7 @@ for module in (
     app.command(module.__name__.rpartition(".")[2])(module.command)
 app.add_typer(data.app, name="data")
 app.add_typer(runs.app, name="runs")
+app.add_typer(migrate.app, name="migrate")
 
 
 def _version(wanted: bool) -> None:

@@ -1,1 +1,21 @@
 """Off a vendor's API before it closes: inventory, record, fetch, plan, train, compare, cut over."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from unift._lazy import loader
+
+if TYPE_CHECKING:
+    from unift.migrate._folder import migration_folder
+    from unift.migrate._inventory import Inventory, inventory
+
+_HOMES = {
+    "Inventory": "_inventory",
+    "inventory": "_inventory",
+    "migration_folder": "_folder",
+}
+
+__all__ = ["Inventory", "inventory", "migration_folder"]
+
+__getattr__ = loader(__name__, _HOMES)

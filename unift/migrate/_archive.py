@@ -11,9 +11,10 @@ import tarfile
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from unift.errors import UsageError
+from unift.migrate._files import sha256
 
 SUMS = "SHA256SUMS"
 _SKIPPED = ("archive", ".lock")
@@ -72,16 +73,16 @@ def archive(folder: Path, name: str, model: Path | None, about: Mapping[str, Any
             tarfile.open(fileobj=packed, mode="w") as tar,
         ):
             for path in sorted(members):
-                data = members[path].read_bytes()
-                sums.append(f"{hashlib.sha256(data).hexdigest()}  {path}\n")
-                _add(tar, f"{name}/{path}", data)
+                sums.append(f"{sha256(members[path])}  {path}\n")
+                with members[path].open("rb") as file:
+                    _add(tar, f"{name}/{path}", file, members[path].stat().st_size)
             manifest = json.dumps({**about, "files": len(members)}, indent=2, default=str).encode()
             sums.append(f"{hashlib.sha256(manifest).hexdigest()}  manifest.json\n")
-            _add(tar, f"{name}/manifest.json", manifest)
-            _add(tar, f"{name}/{SUMS}", "".join(sums).encode())
+            _add(tar, f"{name}/manifest.json", io.BytesIO(manifest), len(manifest))
+            listed = "".join(sums).encode()
+            _add(tar, f"{name}/{SUMS}", io.BytesIO(listed), len(listed))
         draft.replace(target)
-        with target.open("rb") as file:
-            digest = hashlib.file_digest(file, "sha256").hexdigest()
+        digest = sha256(target)
         target.with_name(f"{target.name}.sha256").write_text(f"{digest}  {target.name}\n")
     except OSError as error:
         draft.unlink(missing_ok=True)
@@ -110,12 +111,11 @@ def verify(path: str | Path) -> Verified:
                 if stream is None:
                     continue
                 inside = member.name.partition("/")[2]
-                data = stream.read()
                 if inside == SUMS:
-                    lines = data.decode("utf-8", "replace").splitlines()
+                    lines = stream.read().decode("utf-8", "replace").splitlines()
                     wanted = {line[66:]: line[:64] for line in lines if line.strip()}
                 else:
-                    found[inside] = hashlib.sha256(data).hexdigest()
+                    found[inside] = _digest(stream)
     except (OSError, EOFError, tarfile.TarError, ValueError) as error:
         raise UsageError(
             f"The archive cannot be read: {error}.",
@@ -132,11 +132,8 @@ def verify(path: str | Path) -> Verified:
         )
     beside = file.with_name(f"{file.name}.sha256")
     changed = [name for name, digest in wanted.items() if name in found and found[name] != digest]
-    if beside.is_file():
-        with file.open("rb") as stream:
-            own = hashlib.file_digest(stream, "sha256").hexdigest()
-        if beside.read_text().split()[:1] != [own]:
-            changed.append(file.name)
+    if beside.is_file() and beside.read_text().split()[:1] != [sha256(file)]:
+        changed.append(file.name)
     return Verified(
         str(file),
         len(wanted),
@@ -160,9 +157,16 @@ def _draft(path: Path) -> bool:
     return path.name.startswith(".")
 
 
-def _add(tar: tarfile.TarFile, name: str, data: bytes) -> None:
+def _add(tar: tarfile.TarFile, name: str, data: IO[bytes], size: int) -> None:
     info = tarfile.TarInfo(name)
-    info.size, info.mode = len(data), 0o644
-    tar.addfile(info, io.BytesIO(data))
+    info.size, info.mode = size, 0o644
+    tar.addfile(info, data)
+
+
+def _digest(stream: IO[bytes]) -> str:
+    found = hashlib.sha256()
+    while piece := stream.read(1 << 20):
+        found.update(piece)
+    return found.hexdigest()
 
 

@@ -7,7 +7,7 @@ import json
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from unift.errors import UsageError
 
@@ -48,7 +48,7 @@ def read_json(path: Path) -> dict[str, Any] | None:
         document = json.loads(path.read_text("utf-8"))
     except (OSError, ValueError):
         return None
-    return document if isinstance(document, dict) else None
+    return cast("dict[str, Any]", document) if isinstance(document, dict) else None
 
 
 def sha256(path: Path) -> str:

@@ -55,7 +55,7 @@ def read_yaml(path: str | Path) -> MigrationSpec:
         spec = MigrationSpec.model_validate(whole)
     except ValidationError as error:
         raise spec_error(error, str(file), line_of) from None
-    return _absolute(spec, file.absolute().parent)
+    return absolute(spec, file.absolute().parent)
 
 
 def _parse(text: str, where: str) -> tuple[Any, dict[tuple[Any, ...], int]]:
@@ -100,7 +100,8 @@ def _walk(node: Any, path: tuple[Any, ...], lines: dict[tuple[Any, ...], int], w
             _walk(value, (*path, index), lines, where)
 
 
-def _absolute(spec: MigrationSpec, base: Path) -> MigrationSpec:
+def absolute(spec: MigrationSpec, base: Path) -> MigrationSpec:
+    """The same with every path made absolute."""
     document = spec.model_dump()
     for section, keys in _PATHS:
         for key in keys:

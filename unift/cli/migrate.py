@@ -1,0 +1,10 @@
+"""unift migrate: off a vendor's API before it closes."""
+
+from __future__ import annotations
+
+import typer
+
+from unift.cli import _migrate_in
+
+app = typer.Typer(help="Off a vendor's API before it closes, step by step.", no_args_is_help=True)
+app.command("inventory")(_migrate_in.inventory)
