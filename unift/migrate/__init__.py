@@ -7,15 +7,53 @@ from typing import TYPE_CHECKING
 from unift._lazy import loader
 
 if TYPE_CHECKING:
+    from unift.migrate._archive import Verified, verify
+    from unift.migrate._compare import Compared
+    from unift.migrate._cutover import CutOver
     from unift.migrate._folder import migration_folder
     from unift.migrate._inventory import Inventory, inventory
+    from unift.migrate._migration import Migration, migrate
+    from unift.migrate._plan import MigrationPlan
+    from unift.migrate._spec import STEPS, MigrationSpec
+    from unift.migrate._story import Story
+    from unift.migrate._switch import Switch
+    from unift.migrate._train import Trained
 
+# Loaded on first use: `import unift` needs none of them.
 _HOMES = {
+    "STEPS": "_spec",
+    "Compared": "_compare",
+    "CutOver": "_cutover",
     "Inventory": "_inventory",
+    "Migration": "_migration",
+    "MigrationPlan": "_plan",
+    "MigrationSpec": "_spec",
+    "Story": "_story",
+    "Switch": "_switch",
+    "Trained": "_train",
+    "Verified": "_archive",
     "inventory": "_inventory",
+    "migrate": "_migration",
     "migration_folder": "_folder",
+    "verify": "_archive",
 }
 
-__all__ = ["Inventory", "inventory", "migration_folder"]
+__all__ = [
+    "STEPS",
+    "Compared",
+    "CutOver",
+    "Inventory",
+    "Migration",
+    "MigrationPlan",
+    "MigrationSpec",
+    "Story",
+    "Switch",
+    "Trained",
+    "Verified",
+    "inventory",
+    "migrate",
+    "migration_folder",
+    "verify",
+]
 
 __getattr__ = loader(__name__, _HOMES)
