@@ -23,6 +23,7 @@ _CLAMP = 3.0
 # Google's guide for tuning open models (google/skills @1af7775, read 2026-08-21): 2e-4 for adapters.
 _ADAPTER_RATE = 2e-4
 _FULL_RATE = 2e-5
+_DEMO_RATE = 5e-3
 
 
 @dataclass(frozen=True)
@@ -135,7 +136,7 @@ def _rate(
             "exact" if base == old.get("model") else "heuristic",
         )
     rate, formula, source = recommended_rate(base, provider)
-    if multiplier is None:
+    if base == "demo" or multiplier is None:
         return Mapped("learning_rate", old_name, before, rate, formula, "heuristic", source)
     factor = min(max(multiplier, 1 / _CLAMP), _CLAMP)
     limited = "" if factor == multiplier else f", held within {1 / _CLAMP:.2g} and {_CLAMP:g}"
@@ -155,6 +156,8 @@ def recommended_rate(base: str, provider: str) -> tuple[float, str, str]:
     """The learning rate to start from for a base: the rate, its formula, and its source."""
     if provider == "local-full":
         return _FULL_RATE, "2e-5, the local default for tuning all weights", "unift local-full"
+    if base == "demo":
+        return _DEMO_RATE, "5e-3, measured for the embedded model", "benchmarks/demo_model/README.md"
     hidden = _hidden_size(base)
     family = next((one.family for one in catalog.bases() if one.id == base), _family(base))
     for rule in catalog.rate_rules():
