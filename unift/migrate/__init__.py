@@ -9,13 +9,16 @@ from unift._lazy import loader
 if TYPE_CHECKING:
     from unift.migrate._folder import migration_folder
     from unift.migrate._inventory import Inventory, inventory
+    from unift.migrate._record import Golden, record
 
 _HOMES = {
+    "Golden": "_record",
     "Inventory": "_inventory",
     "inventory": "_inventory",
     "migration_folder": "_folder",
+    "record": "_record",
 }
 
-__all__ = ["Inventory", "inventory", "migration_folder"]
+__all__ = ["Golden", "Inventory", "inventory", "migration_folder", "record"]
 
 __getattr__ = loader(__name__, _HOMES)
