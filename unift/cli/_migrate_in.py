@@ -9,10 +9,12 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from unift.cli._output import Json, emit, err, out
+from unift.cli._progress import counting
+from unift.errors import UsageError
 
 if TYPE_CHECKING:
     from unift.holdings import HeldJob
-    from unift.migrate import Inventory
+    from unift.migrate import Golden, Inventory
 
 Name = Annotated[str, typer.Option(help="Name of the migration, a folder in UNIFT_HOME.")]
 Source = Annotated[
@@ -114,3 +116,131 @@ def _trained(job: HeldJob, base: str) -> str:
     if job.trained_tokens is not None:
         parts.append(f"{job.trained_tokens:,} tokens")
     return f"{job.method} of {base}: {', '.join(parts)}"
+
+
+def record(
+    prompts: Annotated[
+        list[str] | None,
+        typer.Argument(
+            help="JSONL with prompts: training files, requests, the proxy's log, exported stored "
+            "completions; or 'stored', to list them at the vendor."
+        ),
+    ] = None,
+    source: Annotated[
+        str | None,
+        typer.Option(help="The old model: openai:MODEL, https://HOST/v1#MODEL, run:ID."),
+    ] = None,
+    name: Name = "default",
+    to: Annotated[
+        Path | None, typer.Option("--out", help="Default: golden.jsonl of the migration.")
+    ] = None,
+    draws: Annotated[int, typer.Option(help="Answers of each prompt; 2 show the noise.")] = 1,
+    temperature: Annotated[
+        float, typer.Option(help="Where a prompt does not say.", min=0, max=2)
+    ] = 0.0,
+    top_p: Annotated[float | None, typer.Option(help="Likewise.", min=0, max=1)] = None,
+    max_tokens: Annotated[int | None, typer.Option(help="Likewise.", min=1)] = None,
+    seed: Annotated[int | None, typer.Option(help="Likewise; draw N gets seed + N.")] = None,
+    logprobs: Annotated[
+        int | None,
+        typer.Option(help="Keep log probabilities, with so many alternatives.", min=0, max=20),
+    ] = None,
+    budget: Annotated[float | None, typer.Option(help="US dollars at most, in all.")] = None,
+    price: Annotated[
+        str | None, typer.Option(help="US dollars per million tokens, IN/OUT.")
+    ] = None,
+    rate: Annotated[float | None, typer.Option(help="Calls a minute at most.")] = None,
+    at_once: Annotated[int, typer.Option(help="Calls under way at once.")] = 8,
+    scrub: Annotated[
+        bool, typer.Option("--scrub", help="Take secrets and personal data out.")
+    ] = False,
+    limit: Annotated[int | None, typer.Option(help="Only the first so many prompts.")] = None,
+    margin: Annotated[float, typer.Option(help="Loss that would matter, as a share.")] = 0.05,
+    ask_doubtful: Annotated[
+        bool,
+        typer.Option("--ask-doubtful", help="Repeat calls that may have been paid already."),
+    ] = False,
+    json: Json = False,
+) -> None:
+    """Record what the old model answers, on your real prompts, while it still does."""
+    from unift.migrate import migration_folder
+    from unift.migrate import record as go
+
+    if not prompts:
+        raise UsageError(
+            "There is nothing to record from.",
+            where="PROMPTS",
+            fix="name JSONL files with prompts, or 'stored'; or --proxy to record live traffic",
+        )
+    given = {"temperature": temperature, "top_p": top_p, "max_tokens": max_tokens, "seed": seed}
+    with counting("recording", unit="answers") as update:
+        found = go(
+            source,
+            prompts,
+            out=to or migration_folder(name) / "golden.jsonl",
+            draws=draws,
+            sampling={key: value for key, value in given.items() if value is not None},
+            logprobs=logprobs,
+            budget=budget,
+            price=_price(price),
+            rate=rate,
+            at_once=at_once,
+            scrub=scrub,
+            limit=limit,
+            margin=margin,
+            ask_doubtful=ask_doubtful,
+            progress=update,
+        )
+    if json:
+        emit(found.as_dict())
+    else:
+        show_golden(found)
+    if found.stopped:
+        raise typer.Exit(4)
+
+
+def show_golden(found: Golden) -> None:
+    """What is there, what it cost, what is missing and why."""
+    out.print(
+        f"{found.prompts:,} prompts with {found.draws:,} answers in {found.path}",
+        style="bold",
+        markup=False,
+    )
+    if found.duplicates:
+        out.print(f"{found.duplicates:,} prompts came more than once and are kept once.")
+    if found.usd is not None:
+        out.print(f"{found.asked:,} calls, ${found.usd:,.4f} ({found.price_source})", markup=False)
+    if found.noise.agreement is not None:
+        out.print(
+            f"The old model says the same twice in {found.noise.agreement:.1%} of cases "
+            f"({found.noise.prompts:,} prompts drawn more than once): nobody can agree more."
+        )
+    out.print(found.enough.sentence(), markup=False)
+    if found.scrubbed:
+        out.print(f"{found.scrubbed:,} secrets and personal data taken out.")
+    for reason in list({one["message"]: None for one in found.refused.values()})[:3]:
+        out.print(f"refused ({len(found.refused)} prompts): {reason}", style="yellow", markup=False)
+    if found.doubtful:
+        out.print(
+            f"{found.doubtful} calls were under way when a recording was broken off; they may have "
+            "been paid, so they are not repeated. --ask-doubtful repeats them.",
+            style="yellow",
+        )
+    if found.stopped == "budget":
+        out.print(
+            f"The budget is used up; {found.missing:,} answers are missing. The same command with "
+            "a larger --budget goes on.",
+            style="yellow",
+        )
+
+
+def _price(text: str | None) -> tuple[float, float] | None:
+    if text is None:
+        return None
+    try:
+        read, written = (float(part) for part in text.split("/"))
+    except ValueError:
+        raise UsageError(
+            f"'{text}' is no price.", where="--price", fix="--price 0.30/1.20"
+        ) from None
+    return read, written

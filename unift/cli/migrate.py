@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 app = typer.Typer(help="Off a vendor's API before it closes, step by step.", no_args_is_help=True)
 app.command("inventory")(_migrate_in.inventory)
+app.command("record")(_migrate_in.record)
 
 Which = Annotated[
     str, typer.Argument(metavar="MIGRATION", help="migration.yaml, or the name of a migration.")

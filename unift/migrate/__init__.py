@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from unift.migrate._inventory import Inventory, inventory
     from unift.migrate._migration import Migration, migrate
     from unift.migrate._plan import MigrationPlan
+    from unift.migrate._record import Golden, record
     from unift.migrate._spec import STEPS, MigrationSpec
     from unift.migrate._story import Story
     from unift.migrate._switch import Switch
@@ -24,6 +25,7 @@ _HOMES = {
     "STEPS": "_spec",
     "Compared": "_compare",
     "CutOver": "_cutover",
+    "Golden": "_record",
     "Inventory": "_inventory",
     "Migration": "_migration",
     "MigrationPlan": "_plan",
@@ -35,6 +37,7 @@ _HOMES = {
     "inventory": "_inventory",
     "migrate": "_migration",
     "migration_folder": "_folder",
+    "record": "_record",
     "verify": "_archive",
 }
 
@@ -42,6 +45,7 @@ __all__ = [
     "STEPS",
     "Compared",
     "CutOver",
+    "Golden",
     "Inventory",
     "Migration",
     "MigrationPlan",
@@ -53,6 +57,7 @@ __all__ = [
     "inventory",
     "migrate",
     "migration_folder",
+    "record",
     "verify",
 ]
 
