@@ -41,8 +41,9 @@ class Migration:
         progress: Called with (answers so far, answers in all) while answers are gathered.
     """
 
-    def __init__(self, spec: MigrationSpec) -> None:
+    def __init__(self, spec: MigrationSpec, file: Path | None = None) -> None:
         self.spec = spec
+        self._file = file  # where it was read from; what a person wrote is never written over
         self.folder = migration_folder(spec.name)
         self.on_step: OnStep | None = None
         self.on_event: OnEvent | None = None
@@ -113,7 +114,7 @@ class Migration:
             made.append(make_plan(self.spec, old, held))
             document = made[0].as_dict()
             write_json(self.folder / "plan.json", document)
-            work.write_plan_files(self.spec, document, self.folder)
+            work.write_plan_files(self.spec, document, self.folder, self._file)
             return {
                 "provider": made[0].provider,
                 "model": made[0].model,
@@ -431,7 +432,7 @@ def migrate(
                 where=given[0],
                 fix=f"write it into {source}",
             )
-        return Migration(read_yaml(source))
+        return Migration(read_yaml(source), Path(source).expanduser().absolute())
     document: dict[str, Any] = {key: value for key, value in sections.items() if value}
     document["name"] = name or default_name(str(source))
     document["source"] = {**(old or {}), "model": str(source)}

@@ -41,7 +41,7 @@ for line in plan.mapping:
 for warning in plan.warnings:
     print("note:", warning)
 
-trained = migration.train()  # {trainings}
+trained = migration.train()  # TRAININGS
 print("trained", trained.model)
 
 compared = migration.compare()
@@ -88,7 +88,7 @@ def script_text(spec: MigrationSpec, plan: Mapping[str, Any], file: str = "migra
     lines.append(")\n")
     count = len(plan["trials"])
     trainings = "one training" if count == 1 else f"{count} trainings, the best by validation rows"
-    lines.append(_TAIL.format(trainings=trainings))
+    lines.append(_TAIL.replace("TRAININGS", trainings))
     return "".join(lines)
 
 

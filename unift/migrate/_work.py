@@ -137,13 +137,18 @@ def record_answers(
     return golden.as_dict()
 
 
-def write_plan_files(spec: MigrationSpec, plan: Mapping[str, Any], folder: Path) -> None:
-    """``migration.yaml`` and ``migrate.py``. What the user changed in them is kept beside them."""
+def write_plan_files(
+    spec: MigrationSpec, plan: Mapping[str, Any], folder: Path, own: Path | None
+) -> None:
+    """``migration.yaml`` and ``migrate.py``. `own` is the user's file, which stays as it is; what
+    else is changed is kept beside as ``.before``."""
     for name, text in (
         ("migration.yaml", yaml_text(spec, plan)),
         ("migrate.py", script_text(spec, plan, str(folder / "migrate.py"))),
     ):
         path = folder / name
+        if own is not None and path.absolute() == own:
+            continue
         if path.is_file() and path.read_text("utf-8") != text:
             path.replace(folder / f"{name}.before")
         write_text(path, text)

@@ -99,9 +99,9 @@ def _target(spec: MigrationSpec, plan: Mapping[str, Any]) -> list[str]:
     others = [one for one in plan["candidates"] if not one["recommended"] and not one["against"]]
     for one in others[:4]:
         price = "price unknown" if one["price_usd"] is None else f"${one['price_usd']:,.2f}"
+        place = f" on {one['hardware']}" if one["hardware"] else ""
         head.append(
-            f"#   also: {one['base']} by {one['provider']}"
-            f"{f' on {one["hardware"]}' if one['hardware'] else ''}, {price}, {one['licence']}, "
+            f"#   also: {one['base']} by {one['provider']}{place}, {price}, {one['licence']}, "
             f"{_one_line(one['date_risk'])}"
         )
     return head + _section("target", named, {
