@@ -276,6 +276,47 @@ def _price(text: str | None) -> tuple[float, float] | None:
     return read, written
 
 
+def fetch(
+    source: Annotated[
+        str | None,
+        typer.Option(
+            help="openai:MODEL for the files of one model; openai for all jobs. Default: the "
+            "inventory of the migration."
+        ),
+    ] = None,
+    name: Name = "default",
+    to: Annotated[Path | None, typer.Option(help="Default: files/ of the migration.")] = None,
+    everything: Annotated[
+        bool, typer.Option("--everything", help="Also files that no job names.")
+    ] = False,
+    json: Json = False,
+) -> None:
+    """Take training data, results and settings home, checked against what the jobs say."""
+    from unift.migrate import Inventory, migration_folder
+    from unift.migrate import fetch as go
+    from unift.migrate._inventory_page import size
+
+    folder = migration_folder(name)
+    what = source or Inventory.read(folder)
+    with counting("fetching", unit="bytes") as update:
+        found = go(what, to or folder / "files", everything=everything, progress=update)
+    if json:
+        emit(found.as_dict())
+    else:
+        for file in found.files:
+            roles = ", ".join(f"{role} of {job}" for job, role in file.roles.items())
+            mark = "verified" if file.verified else "NOT as the vendor says"
+            out.print(f"{file.file} ({size(file.bytes)}, {roles or file.purpose}): {mark}")
+            for check in file.checks:
+                out.print(f"  {check}", style="dim", markup=False)
+        for one in found.missing:
+            place = ", ".join(one.jobs) or one.name
+            out.print(f"not fetched: {one.id} ({place}): {one.why}", style="yellow", markup=False)
+        err.print(f"written to {found.folder}", markup=False)
+    if any(not file.verified for file in found.files):
+        raise typer.Exit(1)
+
+
 def _serve_proxy(
     folder: Path,
     upstream: str,

@@ -10,3 +10,4 @@ app = typer.Typer(help="Off a vendor's API before it closes, step by step.", no_
 app.command("inventory")(_migrate_in.inventory)
 app.command("record")(_migrate_in.record)
 app.command("traffic")(_migrate_in.traffic)
+app.command("fetch")(_migrate_in.fetch)
