@@ -28,7 +28,7 @@ from unift.provider import Inventoried
 from unift.spec import Frozen
 
 MANIFEST = "fetch.json"
-_TRIES = 4  # at one file whose connection breaks
+_TRIES = 4  # at one file whose connection breaks before anything came
 _CLOSE = 0.1  # our count of tokens and the vendor's may differ so much: images, hidden formatting
 Role = Literal["training", "validation", "result", "weights", "other"]
 Progress = Callable[[int, int], None]
@@ -197,7 +197,7 @@ class _Fetch:
             try:
                 self.files[file.id] = self._one(file)
             except ProviderError as error:
-                if error.code in ("no_key", "bad_key", "unreachable"):
+                if error.code in ("no_key", "bad_key", "unreachable", "broken_off"):
                     self._write()
                     raise
                 self._miss(file, error.message)
@@ -267,7 +267,8 @@ class _Fetch:
 
     def _download(self, file: HeldFile, part: Path) -> int:
         """Bytes of the whole file; goes on where an earlier try stopped."""
-        for attempt in range(_TRIES):
+        tries = 0
+        while True:
             start = part.stat().st_size if part.exists() else 0
             if file.bytes is not None and start >= file.bytes > 0:
                 if start == file.bytes:
@@ -278,10 +279,11 @@ class _Fetch:
             except OSError as error:
                 raise _unwritable(part, error) from error
             except ProviderError as error:
-                after = part.stat().st_size if part.exists() else 0
-                if error.code != "unreachable" or after == start or attempt == _TRIES - 1:
+                # As long as bytes come, it goes on; without any, only so often.
+                came = part.exists() and part.stat().st_size > start
+                tries = 0 if came else tries + 1
+                if error.code != "broken_off" or tries == _TRIES:
                     raise
-        raise AssertionError("the last try returns or raises")
 
     def _pull(self, file: HeldFile, part: Path, start: int) -> int:
         self._count(start)
@@ -296,7 +298,7 @@ class _Fetch:
         if file.bytes is not None and size < file.bytes:
             raise ProviderError(
                 f"The file ended after {size:,} of {file.bytes:,} bytes.",
-                code="unreachable",
+                code="broken_off",
                 where=f"file {file.id}",
                 fix="fetch again; it goes on where it stopped",
             )
