@@ -58,7 +58,7 @@ class Keeper:
             try:
                 # A host that knows no ranges sends all of it again.
                 skip = start if opened.status_code != 206 else 0
-                for piece in opened.iter_bytes(1 << 16):
+                for piece in opened.iter_bytes():
                     if skip >= len(piece):
                         skip -= len(piece)
                         continue
@@ -69,7 +69,7 @@ class Keeper:
                     raise
                 raise ProviderError(
                     f"The connection broke while a file was read ({type(error).__name__}).",
-                    code="unreachable",
+                    code="broken_off",
                     where=f"file {file.id}",
                     fix="fetch again; it goes on where it stopped",
                 ) from error

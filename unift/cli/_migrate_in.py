@@ -160,12 +160,42 @@ def record(
         bool,
         typer.Option("--ask-doubtful", help="Repeat calls that may have been paid already."),
     ] = False,
+    proxy: Annotated[
+        bool, typer.Option("--proxy", help="Record live traffic, in front of the application.")
+    ] = False,
+    upstream: Annotated[
+        str, typer.Option(help="With --proxy: where the old model answers.")
+    ] = "https://api.openai.com/v1",
+    host: Annotated[str, typer.Option(help="With --proxy: address to listen at.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(help="With --proxy.", min=1, max=65535)] = 8100,
+    new: Annotated[
+        str | None,
+        typer.Option(help="With --proxy: the new model, URL#NAME; its key is in UNIFT_API_KEY."),
+    ] = None,
+    rollback_at: Annotated[
+        float,
+        typer.Option(help="With --proxy: share of failures that ends it.", min=0.001, max=1),
+    ] = 0.2,
+    body_mib: Annotated[
+        float, typer.Option(help="With --proxy: larger requests are not recorded.", min=0.001)
+    ] = 32.0,
     json: Json = False,
 ) -> None:
     """Record what the old model answers, on your real prompts, while it still does."""
     from unift.migrate import migration_folder
     from unift.migrate import record as go
 
+    if proxy:
+        if prompts:
+            raise UsageError(
+                "The proxy records what passes through it, not a file.",
+                where="PROMPTS",
+                fix="leave the files out, or --proxy",
+            )
+        _serve_proxy(
+            migration_folder(name), upstream, host, port, source, new, scrub, rollback_at, body_mib
+        )
+        return
     if not prompts:
         raise UsageError(
             "There is nothing to record from.",
@@ -244,3 +274,128 @@ def _price(text: str | None) -> tuple[float, float] | None:
             f"'{text}' is no price.", where="--price", fix="--price 0.30/1.20"
         ) from None
     return read, written
+
+
+def fetch(
+    source: Annotated[
+        str | None,
+        typer.Option(
+            help="openai:MODEL for the files of one model; openai for all jobs. Default: the "
+            "inventory of the migration."
+        ),
+    ] = None,
+    name: Name = "default",
+    to: Annotated[Path | None, typer.Option(help="Default: files/ of the migration.")] = None,
+    everything: Annotated[
+        bool, typer.Option("--everything", help="Also files that no job names.")
+    ] = False,
+    json: Json = False,
+) -> None:
+    """Take training data, results and settings home, checked against what the jobs say."""
+    from unift.migrate import Inventory, migration_folder
+    from unift.migrate import fetch as go
+    from unift.migrate._inventory_page import size
+
+    folder = migration_folder(name)
+    what = source or Inventory.read(folder)
+    with counting("fetching", unit="bytes") as update:
+        found = go(what, to or folder / "files", everything=everything, progress=update)
+    if json:
+        emit(found.as_dict())
+    else:
+        for file in found.files:
+            roles = ", ".join(f"{role} of {job}" for job, role in file.roles.items())
+            mark = "verified" if file.verified else "NOT as the vendor says"
+            out.print(f"{file.file} ({size(file.bytes)}, {roles or file.purpose}): {mark}")
+            for check in file.checks:
+                out.print(f"  {check}", style="dim", markup=False)
+        for one in found.missing:
+            place = ", ".join(one.jobs) or one.name
+            out.print(f"not fetched: {one.id} ({place}): {one.why}", style="yellow", markup=False)
+        err.print(f"written to {found.folder}", markup=False)
+    if any(not file.verified for file in found.files):
+        raise typer.Exit(1)
+
+
+def _serve_proxy(
+    folder: Path,
+    upstream: str,
+    host: str,
+    port: int,
+    source: str | None,
+    new: str | None,
+    scrub: bool,
+    rollback_at: float,
+    body_mib: float,
+) -> None:
+    import logging
+    import os
+
+    from unift.migrate.proxy import Settings, serve_proxy
+
+    # `openai:ft:...` or `URL#NAME`: only answers of that model are recorded.
+    model = None
+    if source:
+        model = source.partition("#")[2] if "://" in source else source.partition(":")[2]
+    logging.basicConfig(level=logging.WARNING, format="%(message)s")
+    err.print(
+        f"unift proxy: http://{host}:{port}/v1 in front of {upstream}\n"
+        f"Set base_url of the application to it. Answers go to {folder / 'proxy.jsonl'}; "
+        f"http://{host}:{port}/healthz says how it is.",
+        markup=False,
+    )
+    serve_proxy(
+        Settings(
+            upstream=upstream,
+            folder=folder,
+            model=model or None,
+            new=new,
+            new_key=os.environ.get("UNIFT_API_KEY", "none"),
+            scrub=scrub,
+            rollback_at=rollback_at,
+            body_mib=body_mib,
+        ),
+        host=host,
+        port=port,
+    )
+
+
+def traffic(
+    name: Name = "default",
+    share: Annotated[
+        float | None, typer.Option(help="Share of users that the new model answers, 0 to 1.")
+    ] = None,
+    shadow: Annotated[
+        float | None, typer.Option(help="Share of the other requests that both answer, 0 to 1.")
+    ] = None,
+    rollback: Annotated[
+        bool, typer.Option("--rollback", help="Everything back to the old model, now.")
+    ] = False,
+    json: Json = False,
+) -> None:
+    """Who answers behind the proxy: move traffic to the new model, and back at once."""
+    from unift.migrate import migration_folder
+    from unift.migrate.proxy import read_traffic, roll_back, shadow_summary, write_traffic
+
+    folder = migration_folder(name)
+    if rollback and (share or shadow):
+        raise UsageError("A rollback sets both shares to 0.", where="--rollback", fix="one of them")
+    if rollback:
+        found = roll_back(folder, "asked for on the command line")
+    elif share is not None or shadow is not None:
+        found = write_traffic(folder, share=share, shadow=shadow)
+    else:
+        found = read_traffic(folder)
+    compared = shadow_summary(folder / "shadow.jsonl")
+    if json:
+        emit({**found.model_dump(), "compared": compared})
+        return
+    out.print(f"new model: {found.share:.1%} of users; shadow: {found.shadow:.1%} of the others")
+    if found.rolled_back:
+        out.print(f"rolled back {found.rolled_back}", style="yellow", markup=False)
+    if compared["answers"]:
+        out.print(
+            f"compared so far: {compared['answers']:,} answers, {compared['same']:.1%} the same, "
+            f"{compared['failed']:,} failed; median {compared['old_median_s']:.2f} s old, "
+            f"{compared['new_median_s']:.2f} s new"
+        )

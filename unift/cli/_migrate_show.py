@@ -64,6 +64,8 @@ def show_plan(plan: MigrationPlan) -> None:
         "base", "by", "licence", "memory", "hours", "training", "a month", "dates",
         box=None, pad_edge=False,
     )  # fmt: skip
+    for column in table.columns[:3]:
+        column.overflow = "fold"  # a name that is cut off is no name
     for one in plan.candidates[:8]:
         table.add_row(
             ("* " if one.recommended else "  ") + one.base,

@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 app = typer.Typer(help="Off a vendor's API before it closes, step by step.", no_args_is_help=True)
 app.command("inventory")(_migrate_in.inventory)
 app.command("record")(_migrate_in.record)
+app.command("traffic")(_migrate_in.traffic)
+app.command("fetch")(_migrate_in.fetch)
 
 Which = Annotated[
     str, typer.Argument(metavar="MIGRATION", help="migration.yaml, or the name of a migration.")

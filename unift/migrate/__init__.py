@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from unift.migrate._archive import Verified, verify
     from unift.migrate._compare import Compared
     from unift.migrate._cutover import CutOver
+    from unift.migrate._fetch import Fetched, fetch
     from unift.migrate._folder import migration_folder
     from unift.migrate._inventory import Inventory, inventory
     from unift.migrate._migration import Migration, migrate
@@ -25,6 +26,7 @@ _HOMES = {
     "STEPS": "_spec",
     "Compared": "_compare",
     "CutOver": "_cutover",
+    "Fetched": "_fetch",
     "Golden": "_record",
     "Inventory": "_inventory",
     "Migration": "_migration",
@@ -34,6 +36,7 @@ _HOMES = {
     "Switch": "_switch",
     "Trained": "_train",
     "Verified": "_archive",
+    "fetch": "_fetch",
     "inventory": "_inventory",
     "migrate": "_migration",
     "migration_folder": "_folder",
@@ -45,6 +48,7 @@ __all__ = [
     "STEPS",
     "Compared",
     "CutOver",
+    "Fetched",
     "Golden",
     "Inventory",
     "Migration",
@@ -54,6 +58,7 @@ __all__ = [
     "Switch",
     "Trained",
     "Verified",
+    "fetch",
     "inventory",
     "migrate",
     "migration_folder",

@@ -339,7 +339,7 @@ def _stop_gap(
     return [
         _candidate("stop-gap", row, about, (), old_ends, today)
         for row in rows
-        if row.model == old_base
+        if row.model == old_base and row.available
     ]
 
 

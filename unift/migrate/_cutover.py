@@ -203,7 +203,9 @@ def _dtype(folder: str) -> str:
         card = json.loads((Path(folder) / "unift.json").read_text("utf-8"))
     except (OSError, ValueError):
         return "auto"
-    return str(card.get("dtype") or "auto")
+    words = {"fp32": "float32", "bf16": "bfloat16", "fp16": "float16"}  # as vLLM spells them
+    dtype = str(card.get("dtype") or "auto")
+    return words.get(dtype, dtype)
 
 
 def _allowed_rank(rank: int) -> int:

@@ -292,12 +292,15 @@ def _break_even(
         )
     except UniftError:
         return None
+    rows = [row for row in table.rows if row.model == old.base]
+    if not rows:  # the vendor has no price for it: nothing to break even with
+        return None
     from unift.estimate._break_even import break_even, make_traffic
     from unift.estimate._resolve import count
 
     work = count(None, None, needs.tokens, needs.rows, model=model)
     return break_even(
-        [*table.rows, *card.rows], make_traffic(spec.target.answers_per_month), work
+        [*rows, *card.rows], make_traffic(spec.target.answers_per_month), work
     )
 
 

@@ -71,6 +71,7 @@ def story_of(spec: MigrationSpec, folder: Path, states: Sequence[Doc]) -> dict[s
         "tone": tone,
         "verdict": verdict or None,
         "sentence": verdict.get("sentence") or "The comparison has not been made yet.",
+        **_in_two(verdict.get("sentence") or "The comparison has not been made yet."),
         "old": plan.get("old") or {"reference": spec.source.model},
         "new": {
             "base": plan.get("model"),
@@ -104,6 +105,15 @@ def story_of(spec: MigrationSpec, folder: Path, states: Sequence[Doc]) -> dict[s
         "sources": _sources(plan, compared),
         "reproduce": f"unift migrate run {folder / 'migration.yaml'}",
     }
+
+
+def _in_two(sentence: str) -> dict[str, str]:
+    """What was found, and the figures behind it, which stand in the first brackets."""
+    found, bracket, rest = sentence.partition(" (")
+    figures, end, rest = rest.partition(")")
+    if not bracket or not end or "points" not in figures:
+        return {"found": sentence, "span": ""}
+    return {"found": found + rest, "span": f"{figures[:1].upper()}{figures[1:]}."}
 
 
 def _step(name: str, states: Sequence[Doc], done: Sequence[str]) -> dict[str, Any]:
@@ -192,7 +202,12 @@ def _story(
         if count > 1:
             said.append(f"{count} trainings were tried; chosen: {trained['why']}.")
     if compared:
-        said.append(compared["verdict"]["sentence"])
+        part = compared.get("truth") or compared["agreement"]
+        who = "on held-out truth" if compared.get("truth") else "by the old model's own answers"
+        said.append(
+            f"Old and new were asked the same {part['n']:,} prompts and compared {who}, at a margin "
+            f"of {compared['margin'] * 100:g} points."
+        )
     if cutover:
         checked = cutover.get("template")
         if checked:

@@ -21,7 +21,7 @@ from unift.migrate._cutover import (
 )
 from unift.migrate._files import digest, read_json, sha256, write_json, write_text
 from unift.migrate._hold_out import HeldOut, hold_out, read_held_out
-from unift.migrate._plan import MigrationPlan, OldModel
+from unift.migrate._plan import MigrationPlan, OldModel, old_model
 from unift.migrate._script_text import script_text
 from unift.migrate._settings import Mapped
 from unift.migrate._spec import MigrationSpec
@@ -69,9 +69,18 @@ def fetch_files(spec: MigrationSpec, folder: Path) -> dict[str, Any]:
         }
     from unift.migrate._fetch import fetch
 
-    found = fetch(spec.source.job or spec.source.model, folder)
-    document = found.as_dict()
-    return {"train": document["train"], "validation": document["validation"], **document}
+    found = fetch(spec.source.model, folder / "files")
+    inventory = read_json(folder / "inventory.json")
+    job = old_model(spec.source.model, inventory, spec.source.job).job or next(
+        iter(found.settings), ""
+    )
+    paths = {role: found.path(job, role) for role in ("training", "validation")}
+    return {
+        "job": job,
+        "train": str(paths["training"]) if paths["training"] else None,
+        "validation": str(paths["validation"]) if paths["validation"] else None,
+        **found.as_dict(),
+    }
 
 
 def hold_out_rows(spec: MigrationSpec, folder: Path) -> HeldOut:
@@ -132,6 +141,7 @@ def record_answers(
         budget=wanted.usd,
         rate=wanted.rate,
         scrub=wanted.scrub,
+        margin=spec.compare.margin or 0.01,
         progress=progress,
     )
     return golden.as_dict()
@@ -158,8 +168,6 @@ def compared_plan(
     spec: MigrationSpec, folder: Path, held: HeldOut, planned: bool
 ) -> dict[str, Any]:
     """The plan; for a model that was trained elsewhere and without one, what is known instead."""
-    from unift.migrate._plan import old_model
-
     plan = read_json(folder / "plan.json")
     if plan is not None or planned:
         return plan or {}

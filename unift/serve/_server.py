@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import ipaddress
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from unift.errors import UsageError
 
@@ -75,6 +75,20 @@ def serve(settings: Settings) -> None:
     Raises:
         UsageError: The address is taken, or the model or the keys cannot be used.
     """
+    from unift.serve._app import create_app
+
+    run_app(lambda: create_app(settings), settings.host, settings.port)
+
+
+def run_app(make: Callable[[], Any], host: str, port: int) -> None:
+    """Serve an ASGI application at an address until a signal says stop; drains, and returns.
+
+    Args:
+        make: Makes the application once the address is known to be free.
+
+    Raises:
+        UsageError: The address is taken.
+    """
     import signal
     import socket
     from collections.abc import Generator
@@ -82,24 +96,22 @@ def serve(settings: Settings) -> None:
 
     import uvicorn
 
-    from unift.serve._app import create_app
-
-    family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
     listener = socket.socket(family)
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
-        listener.bind((settings.host, settings.port))
+        listener.bind((host, port))
     except OSError as error:
         listener.close()
         raise UsageError(
-            f"The address {settings.host}:{settings.port} cannot be used: {error.strerror}.",
+            f"The address {host}:{port} cannot be used: {error.strerror}.",
             code="address_in_use",
             where="--port",
             fix="take another port",
         ) from error
     with listener:
         config = uvicorn.Config(
-            create_app(settings),
+            make(),
             log_level="warning",
             timeout_graceful_shutdown=60,
             server_header=False,
