@@ -125,7 +125,9 @@ def show_compared(compared: Compared) -> None:
         name = one["role"] or one["name"]
         out.print(f"median     {name:14s} {one['median_s']:.2f} s ({one['how']})", markup=False)
     for one in document["price_per_1000_answers"]:
-        out.print(f"1,000      {one['role']:14s} {_usd(one['usd'])} ({one['source']})", markup=False)
+        out.print(
+            f"1,000      {one['role']:14s} {_usd(one['usd'])} ({one['source']})", markup=False
+        )
     for note in document["notes"]:
         out.print(f"note {note}", style="yellow", markup=False)
     out.print(compared.verdict.sentence, style="bold", markup=False)

@@ -205,7 +205,8 @@ def status(
     for document in documents:
         verdict = (document["verdict"] or {}).get("code", "")
         out.print(
-            f"{document['migration']}  next: {document['next'] or 'nothing'}  {verdict}", markup=False
+            f"{document['migration']}  next: {document['next'] or 'nothing'}  {verdict}",
+            markup=False,
         )
 
 
@@ -268,5 +269,3 @@ def _names() -> list[str]:
 
 def _given(**values: Any) -> dict[str, Any]:
     return {key: value for key, value in values.items() if value is not None}
-
-

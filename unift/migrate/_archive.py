@@ -168,5 +168,3 @@ def _digest(stream: IO[bytes]) -> str:
     while piece := stream.read(1 << 20):
         found.update(piece)
     return found.hexdigest()
-
-

@@ -200,9 +200,7 @@ class _About:
         return tuple(said)
 
 
-def _local(
-    name: str, gpu: str | None, *, needs: Needs, epochs: float, target: Target
-) -> Any:
+def _local(name: str, gpu: str | None, *, needs: Needs, epochs: float, target: Target) -> Any:
     """The roomiest way to train on a card: an adapter on 16-bit weights, else on 4-bit ones."""
     rows = [
         row

@@ -252,9 +252,7 @@ def _successor(
     }
 
 
-def _notes(
-    plan: Mapping[str, Any], truth: Evaluation | None, recorded: str | None
-) -> list[str]:
+def _notes(plan: Mapping[str, Any], truth: Evaluation | None, recorded: str | None) -> list[str]:
     said: list[str] = []
     data = plan["data"]
     if recorded is None:
@@ -277,5 +275,3 @@ def read_compared(document: Mapping[str, Any]) -> Compared:
         document["agreement"],
         document,
     )
-
-

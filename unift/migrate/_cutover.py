@@ -211,5 +211,3 @@ def _dtype(folder: str) -> str:
 def _allowed_rank(rank: int) -> int:
     """vLLM takes these ranks only (vllm/config/lora.py, MaxLoRARanks)."""
     return next((one for one in (8, 16, 32, 64, 128, 256, 320, 512) if one >= rank), rank)
-
-

@@ -69,7 +69,9 @@ class Migration:
     def inventory(self, again: bool = False) -> dict[str, Any]:
         """What the vendor holds: ``inventory.json``. Costs nothing."""
         made_from = digest(work.vendor_of(self.spec))
-        return self._step("inventory", made_from, again, lambda: work.take_inventory(self.spec, self.folder))
+        return self._step(
+            "inventory", made_from, again, lambda: work.take_inventory(self.spec, self.folder)
+        )
 
     def fetch(self, again: bool = False) -> dict[str, Any]:
         """The old training and validation files, verified: ``files/``. Costs nothing."""
@@ -78,7 +80,9 @@ class Migration:
         else:
             self.inventory()
             made_from = digest(self.spec.source.model, self.spec.source.job)
-        return self._step("fetch", made_from, again, lambda: work.fetch_files(self.spec, self.folder))
+        return self._step(
+            "fetch", made_from, again, lambda: work.fetch_files(self.spec, self.folder)
+        )
 
     def record(self, again: bool = False) -> dict[str, Any]:
         """The old model's answers to real prompts: ``golden.jsonl``. This is what costs money at the
@@ -273,7 +277,8 @@ class Migration:
             "source": self.spec.source.model,
             "steps": [step.as_dict() for step in steps],
             "next": next(
-                (n for n in STEPS if not any(s.name == n and s.state == "done" for s in steps)), None
+                (n for n in STEPS if not any(s.name == n and s.state == "done" for s in steps)),
+                None,
             ),
             "verdict": compared["verdict"] if compared else None,
             "report": story.outcome.get("html") if story else None,

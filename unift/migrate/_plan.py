@@ -299,9 +299,7 @@ def _break_even(
     from unift.estimate._resolve import count
 
     work = count(None, None, needs.tokens, needs.rows, model=model)
-    return break_even(
-        [*rows, *card.rows], make_traffic(spec.target.answers_per_month), work
-    )
+    return break_even([*rows, *card.rows], make_traffic(spec.target.answers_per_month), work)
 
 
 def _warnings(
@@ -312,7 +310,9 @@ def _warnings(
         if (one.base, one.provider) == (model, provider):
             said += [f"{model}: {reason}" for reason in one.against]
             if one.licence_conditions:
-                said.append(f"{model} comes with conditions ({one.licence}): {one.licence_conditions}")
+                said.append(
+                    f"{model} comes with conditions ({one.licence}): {one.licence_conditions}"
+                )
             break
     if old.ends:
         days = (date.fromisoformat(old.ends) - today).days

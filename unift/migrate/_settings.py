@@ -115,9 +115,7 @@ def _carried(
     return Mapped(name, old_name, before, before, rule, "exact")
 
 
-def _rate(
-    old: Mapping[str, Any], given: Mapping[str, Any], provider: str, base: str
-) -> Mapped:
+def _rate(old: Mapping[str, Any], given: Mapping[str, Any], provider: str, base: str) -> Mapped:
     old_name = "learning_rate_multiplier"
     before = old.get(old_name)
     for name in ("learning_rate", "learning_rate_multiplier"):
@@ -157,7 +155,11 @@ def recommended_rate(base: str, provider: str) -> tuple[float, str, str]:
     if provider == "local-full":
         return _FULL_RATE, "2e-5, the local default for tuning all weights", "unift local-full"
     if base == "demo":
-        return _DEMO_RATE, "5e-3, measured for the embedded model", "benchmarks/demo_model/README.md"
+        return (
+            _DEMO_RATE,
+            "5e-3, measured for the embedded model",
+            "benchmarks/demo_model/README.md",
+        )
     hidden = _hidden_size(base)
     family = next((one.family for one in catalog.bases() if one.id == base), _family(base))
     for rule in catalog.rate_rules():

@@ -194,9 +194,7 @@ def _story(
         guessed = sum(one["certainty"] == "heuristic" for one in plan["mapping"])
         carried = f"{exact} setting{'s' if exact != 1 else ''} of the old job carried over as "
         rest = f"; {guessed} could only be estimated" if guessed else ""
-        said.append(
-            f"{plan['model']} was trained by {plan['provider']}: {carried}they were{rest}."
-        )
+        said.append(f"{plan['model']} was trained by {plan['provider']}: {carried}they were{rest}.")
     if trained:
         count = len(trained["tried"])
         if count > 1:
@@ -309,7 +307,10 @@ def _risks(plan: Doc, compared: Doc, cutover: Doc, golden: Doc) -> list[dict[str
         found.append({"what": what, "do": do})
 
     for one in (compared.get("verdict") or {}).get("exceptions") or []:
-        add(f"Worse in {one}.", "Keep these on the old model while it lives, or add such rows and train again.")
+        add(
+            f"Worse in {one}.",
+            "Keep these on the old model while it lives, or add such rows and train again.",
+        )
     if golden["draws"] and golden["draws"] <= golden["prompts"]:
         add(
             "Each prompt was asked once, so the old model's own noise is unknown.",
@@ -319,7 +320,10 @@ def _risks(plan: Doc, compared: Doc, cutover: Doc, golden: Doc) -> list[dict[str
         add("No answer of the old model is recorded.", "unift migrate record, before it stops.")
     for note in compared.get("notes") or []:
         if "flattered" in note or "flatters" in note:
-            add(f"{note[0].upper()}{note[1:]}.", "The comparison is strict for the new model; nothing to do.")
+            add(
+                f"{note[0].upper()}{note[1:]}.",
+                "The comparison is strict for the new model; nothing to do.",
+            )
     guessed = [one for one in plan.get("mapping") or [] if one["certainty"] == "heuristic"]
     if guessed:
         names = ", ".join(one["setting"] for one in guessed)
@@ -334,7 +338,10 @@ def _risks(plan: Doc, compared: Doc, cutover: Doc, golden: Doc) -> list[dict[str
         if one["role"] == "new" and one["usd"] is None:
             add("What the new model costs to run is not known.", f"{one['source']}.")
     if cutover and not cutover.get("template"):
-        add("The vendor serves the new model; its template cannot be checked.", "Compare live answers in shadow mode.")
+        add(
+            "The vendor serves the new model; its template cannot be checked.",
+            "Compare live answers in shadow mode.",
+        )
     if cutover:
         add(
             "The first days in production.",

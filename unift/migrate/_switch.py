@@ -79,11 +79,7 @@ def decide(
             sentence = f"Do not switch: the new model is worse {subject} ({span}).{where}"
         else:
             need = asked.get("rows_needed")
-            more = (
-                f" About {need:,} test rows would tell."
-                if need and need > deciding["n"]
-                else ""
-            )
+            more = f" About {need:,} test rows would tell." if need and need > deciding["n"] else ""
             sentence = (
                 f"Do not switch yet: {subject} a loss above the margin is not ruled out "
                 f"({span}).{more}{where}"
@@ -144,7 +140,9 @@ def _span(document: Mapping[str, Any], asked: Mapping[str, Any], wanted: Compare
     title = next(
         one["title"] for one in document["metrics"] if one["name"] == document["metric"]
     ).lower()
-    numbers = [f"{asked[key] * 100:+.1f}".replace("-", "−") for key in ("difference", "low", "high")]
+    numbers = [
+        f"{asked[key] * 100:+.1f}".replace("-", "−") for key in ("difference", "low", "high")
+    ]
     return (
         f"{title} {numbers[0]} points, {wanted.confidence * 100:g}% interval {numbers[1]} to "
         f"{numbers[2]}, margin {wanted.margin * 100:g} points, {document['n']} rows"

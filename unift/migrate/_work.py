@@ -171,9 +171,7 @@ def compared_plan(
     plan = read_json(folder / "plan.json")
     if plan is not None or planned:
         return plan or {}
-    old = old_model(
-        spec.source.model, read_json(folder / "inventory.json"), spec.source.job
-    )
+    old = old_model(spec.source.model, read_json(folder / "inventory.json"), spec.source.job)
     return {
         "old": old.as_dict(),
         "data": held.as_dict(),

@@ -45,7 +45,9 @@ def read_yaml(path: str | Path) -> MigrationSpec:
             fix="start with 'name: ...' and 'source:'; unift migrate plan writes a whole one",
         )
     # An empty section (`sweep:` with nothing below) means its defaults.
-    whole = {key: value for key, value in cast("dict[str, Any]", document).items() if value is not None}
+    whole = {
+        key: value for key, value in cast("dict[str, Any]", document).items() if value is not None
+    }
 
     def line_of(loc: Sequence[Any]) -> int | None:
         known = [lines[tuple(loc[:n])] for n in range(len(loc), 0, -1) if tuple(loc[:n]) in lines]

@@ -95,7 +95,9 @@ def _target(spec: MigrationSpec, plan: Mapping[str, Any]) -> list[str]:
     best = next((one for one in plan["candidates"] if one["recommended"]), None)
     head: list[str] = []
     if best is not None:
-        head.append(f"# Recommended: {best['base']} by {best['provider']}: {_one_line(best['why'])}.")
+        head.append(
+            f"# Recommended: {best['base']} by {best['provider']}: {_one_line(best['why'])}."
+        )
     others = [one for one in plan["candidates"] if not one["recommended"] and not one["against"]]
     for one in others[:4]:
         price = "price unknown" if one["price_usd"] is None else f"${one['price_usd']:,.2f}"
@@ -120,8 +122,12 @@ def _training(plan: Mapping[str, Any]) -> list[str]:
     for one in plan["mapping"]:
         name = "not carried over" if one["new"] is None else one["setting"]
         old = f"{one['old_name']} {one['old']}" if one["old"] is not None else "not set"
-        lines.append(f"  # {one['old_name'] or one['setting']}: was {old}; {_one_line(one['rule'])}")
-        lines.append(f"  #   certainty: {one['certainty']}" + (f"; {one['source']}" if one["source"] else ""))
+        lines.append(
+            f"  # {one['old_name'] or one['setting']}: was {old}; {_one_line(one['rule'])}"
+        )
+        lines.append(
+            f"  #   certainty: {one['certainty']}" + (f"; {one['source']}" if one["source"] else "")
+        )
         if one["new"] is not None and name in plan["training"]:
             lines.append(f"  {one['setting']}: {_value(one['new'])}")
     if plan["training"].get("options"):
@@ -148,5 +154,3 @@ def _value(value: Any) -> str:
 
 def _one_line(text: str) -> str:
     return " ".join(str(text).split())
-
-

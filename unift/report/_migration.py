@@ -38,7 +38,10 @@ def migration_markdown(document: Doc) -> str:
         f"- Old: `{old['reference']}`",
         f"- New: `{new['base'] or 'not planned yet'}` by {new['provider'] or 'nobody yet'}"
         + (f", run `{new['run']}`" if new["run"] else ""),
-        *(f"- {one['label']}: {one['value']} {one['note']}".rstrip() for one in document["figures"]),
+        *(
+            f"- {one['label']}: {one['value']} {one['note']}".rstrip()
+            for one in document["figures"]
+        ),
         f"- Written {document['written']}",
         "",
         "## What was done",
@@ -53,15 +56,26 @@ def migration_markdown(document: Doc) -> str:
             for one in document["dates"]
         ]
         lines.append("")
-    for title, key in (("Held-out truth", "scores"), ("Agreement with the old answers", "agreement")):
+    for title, key in (
+        ("Held-out truth", "scores"),
+        ("Agreement with the old answers", "agreement"),
+    ):
         rows = document[key]
         if rows:
             lines += [f"## {title} ({document['metric']})", ""]
-            lines += ["| | score | new minus it | interval | n |", "| --- | ---: | ---: | ---: | ---: |"]
+            lines += [
+                "| | score | new minus it | interval | n |",
+                "| --- | ---: | ---: | ---: | ---: |",
+            ]
             lines += [_score_row(one) for one in rows]
             lines.append("")
     if document["slices"]:
-        lines += ["## Slices, worst first", "", "| slice | n | new minus old | worse |", "| --- | ---: | ---: | --- |"]
+        lines += [
+            "## Slices, worst first",
+            "",
+            "| slice | n | new minus old | worse |",
+            "| --- | ---: | ---: | --- |",
+        ]
         lines += [
             f"| {_cell(one['by'])}: {_cell(one['value'])} | {one['n']} | "
             f"{change(one['difference'], True)} | {'yes' if one['worse'] else 'no'} |"
@@ -104,6 +118,3 @@ def _score_row(one: Doc) -> str:
 
 def _cell(text: Any) -> str:
     return str(text).replace("|", "\\|").replace("\n", " ")
-
-
-
