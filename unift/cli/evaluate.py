@@ -45,6 +45,12 @@ def command(
         typer.Option("--slice", help="Key of the rows to show scores by; repeatable."),
     ] = None,
     train: Annotated[str | None, typer.Option(help="Where few-shot examples come from.")] = None,
+    concurrency: Annotated[
+        int | None, typer.Option(help="Questions under way at a time, for remote models.")
+    ] = None,
+    budget_usd: Annotated[
+        float | None, typer.Option(help="Stop before answers could cost more than this.")
+    ] = None,
     limit: Annotated[int | None, typer.Option(help="Only the first so many rows.")] = None,
     seed: Annotated[int, typer.Option(help="Of few-shot choice and resampling.")] = 0,
     report: Annotated[str | None, typer.Option(help="Where the HTML page goes.")] = None,
@@ -65,6 +71,9 @@ def command(
             confidence=confidence,
             group=group,
             slices=slices or (),
+            concurrency=concurrency,
+            budget_usd=budget_usd,
+            notice=lambda text: err.print(text, style="dim", markup=False),
             train=train,
             limit=limit,
             seed=seed,

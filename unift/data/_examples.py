@@ -95,7 +95,7 @@ def fingerprint(path: FileName) -> str:
 
 
 def _rows(path: FileName) -> Iterator[tuple[int, dict[str, Any]]]:
-    from unift.data._rows import plain  # msgspec: not at import
+    from unift.data._rows import plain_rows  # msgspec: not at import
 
     sink = _Strict(str(path))
     rows = 0
@@ -104,11 +104,13 @@ def _rows(path: FileName) -> Iterator[tuple[int, dict[str, Any]]]:
             other = layout(block.lines)
             if other is not None:
                 sink.report(other[0], 1, other[1], None)
-        for number, line in enumerate(block.lines, block.first):
+        quick = frozenset(plain_rows(block).lines)
+        for index, line in enumerate(block.lines):
+            number = block.first + index
             if not line or line.isspace():
                 continue
             rows += 1
-            if plain(line) is not None:
+            if index in quick:
                 yield number, json.loads(line)
             else:
                 yield number, sink.check(number, line)

@@ -33,9 +33,11 @@ def evaluate(
     reference: str | Model | None = None,
     group: str | None = None,
     slices: Sequence[str] = (),
+    budget_usd: float | None = None,
     reuse: bool = True,
     report: str | Path | Literal[False] | None = None,
     progress: Progress | None = None,
+    notice: Callable[[str], None] | None = None,
 ) -> Evaluation:
     """Compare a model with what could be had without training it, on the same test rows.
 
@@ -55,8 +57,8 @@ def evaluate(
         seed: Of every draw: rows, examples, resampling.
         sampling: How answers are drawn. By default greedily, with room for twice the longest
             target.
-        concurrency: Questions under way at a time; None leaves it to the model. For models behind
-            a network.
+        concurrency: Questions under way at a time; None: 8 for models behind a network, whole
+            batches for those on this machine.
         confidence: Level of the intervals and of the verdict, between 0.5 and 1.
         margin: A loss that would matter, in units of the deciding metric (0.02 is two points of
             accuracy). The verdict is then about `reference`: ``not_worse`` if such a loss is ruled
@@ -66,17 +68,23 @@ def evaluate(
         group: A key of the test rows whose equal values mark rows that resemble each other (a
             customer, a document); the statistics then treat each group as one.
         slices: Keys of the test rows to show scores by, besides label, length and language.
+        budget_usd: Stop before the answers of remote models could cost more than this, at the
+            prices of the catalogue. Answers so far are kept.
         reuse: False asks again what was asked before instead of using the kept answers.
         report: Where the HTML page goes; None puts it under the data folder, False writes none.
         progress: Called with (answers so far, answers in all) over all candidates.
+        notice: Called with sentences before anything is asked: what so many rows can show, how
+            many questions there are and the most that they cost.
 
     Raises:
         UsageError: An unknown metric, baseline or reference.
         DataError: The test data has no row that can be scored, or too few rows for few-shot.
+        LimitError: The budget is used up.
         ProviderError: A model refuses to answer. Answers so far are kept, as after Ctrl-C.
     """
     from unift.evaluate import _scoring as scoring
     from unift.evaluate import _steps as steps
+    from unift.evaluate._asking import ask
     from unift.evaluate._candidates import build_candidates, name_of
     from unift.evaluate._result import Evaluation, pick_samples
     from unift.evaluate._rows import choose_rows, read_rows
@@ -84,7 +92,7 @@ def evaluate(
     from unift.evaluate._task import find_task
     from unift.evaluate._verdict import judge, with_slices
 
-    steps.check(limit, concurrency, confidence, margin)
+    steps.check(limit, concurrency, confidence, margin, budget_usd)
     reference = steps.reference_of(margin, reference, against)
     if reference is not None:
         against = [*against, reference]
@@ -99,10 +107,17 @@ def evaluate(
     for key in slices:
         row_key(rows, key)  # complains now, not after an hour of answers
     draw = sampling or steps.sampling(rows)
-    answered = steps.ask(candidates, rows, draw, concurrency, reuse, progress)
+    if notice is not None and len(candidates) > 1:
+        notice(steps.what_can_be_seen(len(rows), task, confidence, margin))
+    answered = ask(
+        candidates, rows, draw,
+        concurrency=concurrency, reuse=reuse, budget_usd=budget_usd, notice=notice,
+        progress=progress,
+    )  # fmt: skip
+    said += answered.said
     results = [
         scoring.score(one, replies, rows, task, data)
-        for one, replies in zip(candidates, answered, strict=True)
+        for one, replies in zip(candidates, answered.replies, strict=True)
     ]
     against_name = None if reference is None else name_of(reference)
     comparisons = scoring.compare(

@@ -38,6 +38,7 @@ class Result:
     metrics: dict[str, float]
     draws: tuple[tuple[Reply, ...], ...] | None = None
     self_agreement: dict[str, float] | None = None
+    usd_per_1000_answers: float | None = None
 
     @property
     def n(self) -> int:
@@ -62,6 +63,7 @@ class Result:
             "seconds_per_answer": self.seconds_per_answer,
             "truncated": self.truncated,
             "self_agreement": self.self_agreement,
+            "usd_per_1000_answers": self.usd_per_1000_answers,
         }
 
 

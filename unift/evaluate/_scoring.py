@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from unift.evaluate._candidates import Candidate
+from unift.evaluate._cost import price_of, usd_per_1000
 from unift.evaluate._metrics import Metric, macro_f1
 from unift.evaluate._not_worse import not_worse
 from unift.evaluate._recorded import PREFIX, Recorded, recorded, reply_text
@@ -64,7 +65,7 @@ def score(
         means["macro_f1"] = macro_f1(given, [row.target for row in rows])
     return Result(
         candidate.name, candidate.reference, candidate.about, tuple(replies), scores, means,
-        draws, agreement or None,
+        draws, agreement or None, usd_per_1000(price_of(candidate.reference), replies),
     )  # fmt: skip
 
 

@@ -10,7 +10,6 @@ from typing import Any
 
 from unift._home import home
 from unift.errors import DataError, UsageError
-from unift.evaluate._answers import AnswerStore, Asker
 from unift.evaluate._candidates import (
     Candidate,
     Source,
@@ -23,9 +22,10 @@ from unift.evaluate._metrics import label_table
 from unift.evaluate._recorded import Recorded, reply_text
 from unift.evaluate._result import Evaluation, Result
 from unift.evaluate._rows import Row, fingerprint
+from unift.evaluate._statistics import minimum_detectable_effect, rows_needed
 from unift.evaluate._task import Task
 from unift.evaluate.diagnosis import diagnose
-from unift.provider import Model, Reply, Sampling
+from unift.provider import Sampling
 
 Progress = Callable[[int, int], None]
 
@@ -34,7 +34,11 @@ _BULKY = ("samples", "labels", "slices")
 
 
 def check(
-    limit: int | None, concurrency: int | None, confidence: float, margin: float | None
+    limit: int | None,
+    concurrency: int | None,
+    confidence: float,
+    margin: float | None,
+    budget_usd: float | None,
 ) -> None:
     wrong = None
     if limit is not None and limit < 1:
@@ -45,6 +49,8 @@ def check(
         wrong = ("confidence", confidence, "a number between 0.5 and 1, such as 0.95")
     elif margin is not None and not 0 < margin < float("inf"):
         wrong = ("margin", margin, "a loss above 0 in units of the metric, such as 0.02")
+    elif budget_usd is not None and not 0 <= budget_usd < float("inf"):
+        wrong = ("budget_usd", budget_usd, "US dollars from 0")
     if wrong:
         raise UsageError(
             f"{wrong[0]}={wrong[1]} is out of range.",
@@ -52,6 +58,22 @@ def check(
             where=wrong[0],
             fix=f"give {wrong[2]}",
         )
+
+
+def what_can_be_seen(n: int, task: Task, confidence: float, margin: float | None) -> str:
+    """What so many rows can show, said before anything is spent.
+
+    The deviation of the row differences is not known yet; 0.5 is the guess of
+    `minimum_detectable_effect`.
+    """
+    seen = minimum_detectable_effect(n, confidence=confidence)
+    text = (
+        f"With {n} rows, differences below about {seen * 100:.1f} points cannot be told from chance"
+    )
+    if margin is not None:
+        needed = rows_needed(margin, confidence=confidence)
+        text += f"; to rule out a loss of {margin:g}, about {needed} rows are needed"
+    return f"{text} (80% power, if a quarter of the answers change; {task.metrics[0].title})."
 
 
 def reference_of(
@@ -113,75 +135,6 @@ def sampling(rows: Sequence[Row]) -> Sampling:
     # Half a token a byte is twice what tokenizers need for English and for JSON.
     longest = max(len(row.target.encode("utf-8", "surrogatepass")) for row in rows)
     return Sampling(temperature=0.0, top_p=1.0, max_tokens=min(4096, 32 + longest // 2))
-
-
-def ask(
-    candidates: Sequence[Candidate],
-    rows: Sequence[Row],
-    sampling: Sampling,
-    concurrency: int | None,
-    reuse: bool,
-    progress: Progress | None,
-) -> list[list[Reply]]:
-    """Every candidate's answers. Candidates of one model follow each other, so that it is loaded
-    once and freed before the next one comes."""
-    from unift.reference import load
-
-    store = AnswerStore()
-    asker = Asker(store, sampling, concurrency=concurrency, reuse=reuse)
-    answers: dict[str, list[Reply]] = {}
-    # Baselines first: when something is wrong with the data the cheaper models show it.
-    order = [*candidates[1:], candidates[0]]
-    try:
-        for one in order:
-            if isinstance(one.source, Recorded):
-                draws = [one.source.draws(row.prompt, row.tools) for row in rows]
-                answers[one.name] = [some[0] for some in draws]
-        live = [one.source for one in order if not isinstance(one.source, Recorded)]
-        for source in _distinct(live):
-            loaded: list[Model] = []
-
-            def open_model(source: Source = source, loaded: list[Model] = loaded) -> Model:
-                if not isinstance(source, str):
-                    return source
-                if not loaded:
-                    loaded.append(load(source))
-                return loaded[0]
-
-            try:
-                for one in order:
-                    if one.source is source or one.source == source:
-                        told = _teller(progress, len(answers), len(order), len(rows))
-                        prompts = [one.shape(row.prompt) for row in rows]
-                        answers[one.name] = asker.ask(
-                            open_model, identity_of(one.source), prompts, told
-                        )
-            finally:
-                for model in loaded:
-                    model.close()
-    finally:
-        store.close()
-    return [answers[one.name] for one in candidates]
-
-
-def _teller(
-    progress: Progress | None, finished: int, candidates: int, rows: int
-) -> Callable[[int, int], None]:
-    """Turns the progress of one candidate, whose equal prompts are asked once, into that of all."""
-
-    def tell(done: int, total: int) -> None:
-        if progress is not None:
-            progress(finished * rows + round(rows * done / total), candidates * rows)
-
-    return tell
-
-
-def _distinct(sources: Any) -> list[Source]:
-    found: list[Source] = []
-    for source in sources:
-        if not any(source is one or source == one for one in found):
-            found.append(source)
-    return found
 
 
 def asked(
