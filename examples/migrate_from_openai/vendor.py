@@ -1,4 +1,4 @@
-"""A vendor to leave, on this machine: `unift serve`, with one fine-tune of the embedded model on it.
+"""A vendor to leave, on this machine: `unift serve` with one fine-tune of the embedded model.
 
     python vendor.py            starts it, trains, prints what to export, waits for Ctrl-C
 
@@ -22,7 +22,7 @@ from openai import OpenAI
 
 from unift.demo import resolve
 
-# The embedded model is so small that it wants a far higher rate than the server's 2e-4: 25 times that.
+# The embedded model is so small that it wants a far higher rate than the server's 2e-4.
 EPOCHS, BATCH, MULTIPLIER = 1, 4, 25.0
 
 

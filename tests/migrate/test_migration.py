@@ -27,9 +27,7 @@ BASE = "gpt-4o-mini-2024-07-18"
 def demo_rows(name: str, count: int) -> list[dict[str, Any]]:
     """Rows of the demo, each with the queue of its answer beside the messages."""
     rows = [json.loads(line) for line in resolve(f"demo:{name}").read_text().splitlines()[:count]]
-    return [
-        {**row, "queue": json.loads(row["messages"][-1]["content"])["queue"]} for row in rows
-    ]
+    return [{**row, "queue": json.loads(row["messages"][-1]["content"])["queue"]} for row in rows]
 
 
 def write(path: Path, rows: list[dict[str, Any]]) -> str:
@@ -58,9 +56,7 @@ class Old:
         """How often each prompt was asked of a model."""
         name = model.removeprefix("openai:")
         return Counter(
-            chat["messages"][-1]["content"]
-            for chat in self.vendor.chats
-            if chat["model"] == name
+            chat["messages"][-1]["content"] for chat in self.vendor.chats if chat["model"] == name
         )
 
 
@@ -275,7 +271,11 @@ def test_a_sweep_over_its_budget_starts_nothing(home: Path, old: Old) -> None:
 @pytest.mark.parametrize(
     ("text", "line", "words"),
     [
-        ("name: a\nsource:\n  model: openai:x\ncompare:\n  margn: 0.1\n", 5, "did you mean 'margin'"),
+        (
+            "name: a\nsource:\n  model: openai:x\ncompare:\n  margn: 0.1\n",
+            5,
+            "did you mean 'margin'",
+        ),
         ("name: a\nsource:\n  model: openai:x\nrecord:\n  draws: none\n", 5, "record.draws"),
         ("name: a\nname: b\nsource: {model: openai:x}\n", 2, "twice"),
         ("name: a\nsource:\n\tmodel: x\n", 3, "YAML"),

@@ -232,7 +232,7 @@ class BaseModel(Fact):
     params_b: float = Field(gt=0, description="billions of parameters, all experts")
     context_tokens: int = Field(gt=0, description="without extension of the positions")
     licence: str
-    licence_conditions: str = Field("", description="empty: any use, commercial too")
+    licence_conditions: str = Field(default="", description="empty: any use, commercial too")
     tools: bool
     languages: tuple[str, ...] = ()
     languages_count: int | None = None

@@ -151,14 +151,14 @@ def show_cutover(ready: CutOver) -> None:
 
 def show_status(document: Mapping[str, Any]) -> None:
     """Steps, verdict, report."""
-    done = {one["step"]: one for one in document["steps"]}
+    done: dict[str, Any] = {one["step"]: one for one in document["steps"]}
     for name in _DOING:
         step = done.get(name)
         state = step["state"] if step else "not begun"
         if name == "cutover" and document["withheld"]:
             state = "withheld: the verdict is no"
         out.print(f"{name:10s} {state}", style="" if state == "done" else "dim", markup=False)
-        error = (step or {}).get("outcome", {}).get("error") if state == "failed" else None
+        error: Any = step["outcome"].get("error") if step and state == "failed" else None
         if error:
             out.print(f"           {error.get('message')}", style="red", markup=False)
             if error.get("fix"):
@@ -170,8 +170,8 @@ def show_status(document: Mapping[str, Any]) -> None:
 
 
 def _named(name: str, part: Mapping[str, Any]) -> str:
-    reference = (part.get("non_inferiority") or {}).get("reference")
-    return "old" if name == reference else name
+    asked: Any = part.get("non_inferiority")
+    return "old" if asked and name == asked.get("reference") else name
 
 
 def _usd(value: float | None) -> str:

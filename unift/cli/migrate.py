@@ -203,7 +203,7 @@ def status(
     if not documents:
         out.print("No migrations yet. unift migrate plan openai:ft:... begins one.")
     for document in documents:
-        verdict = (document["verdict"] or {}).get("code", "")
+        verdict = document["verdict"]["code"] if document["verdict"] else ""
         out.print(
             f"{document['migration']}  next: {document['next'] or 'nothing'}  {verdict}",
             markup=False,

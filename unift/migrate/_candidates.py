@@ -131,18 +131,17 @@ def _ways(
 ) -> Iterable[Candidate]:
     about = _About.of(name, base)
     against = about.against(needs)
-    common = {"needs": needs, "epochs": epochs, "target": target}
     rows: list[tuple[str, Any]] = []
-    own = _local(name, target.gpu, **common)
+    own = _local(name, target.gpu, needs, epochs, target)
     if own is not None:
         rows.append(("own", own))
     if base is not None or target.gpu is None:
         for card in _RENTED:
-            row = _local(name, card, **common)
+            row = _local(name, card, needs, epochs, target)
             if row is not None and row.fits:
                 rows.append(("rented", row))
                 break
-    rows += [("vendor", row) for row in _vendors(name, base, **common)]
+    rows += [("vendor", row) for row in _vendors(name, base, needs, epochs, target)]
     for way, row in rows:
         yield _candidate(way, row, about, against, old_ends, today)
 
@@ -200,7 +199,7 @@ class _About:
         return tuple(said)
 
 
-def _local(name: str, gpu: str | None, *, needs: Needs, epochs: float, target: Target) -> Any:
+def _local(name: str, gpu: str | None, needs: Needs, epochs: float, target: Target) -> Any:
     """The roomiest way to train on a card: an adapter on 16-bit weights, else on 4-bit ones."""
     rows = [
         row
@@ -212,7 +211,7 @@ def _local(name: str, gpu: str | None, *, needs: Needs, epochs: float, target: T
 
 
 def _vendors(
-    name: str, base: catalog.BaseModel | None, *, needs: Needs, epochs: float, target: Target
+    name: str, base: catalog.BaseModel | None, needs: Needs, epochs: float, target: Target
 ) -> list[Any]:
     if base is None and "/" not in name:
         return []  # a folder or the demo: no vendor has it

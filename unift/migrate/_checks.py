@@ -1,4 +1,4 @@
-"""What an answer must be besides right: an answer at all, of the wanted form, with sound tool calls."""
+"""What an answer must be besides right: an answer at all, in form, with sound tool calls."""
 
 from __future__ import annotations
 
@@ -12,9 +12,10 @@ from unift.evaluate import Metric
 # How models decline, in the words of the refusals that OpenAI, Llama and Qwen models give. Kept to
 # openings of an answer: the same words later in a text are mostly part of a useful one.
 _REFUSAL = re.compile(
-    r"^\W*(i'?m (very |truly )?sorry,? but|sorry,? (but )?i (can'?t|cannot)|i (can'?t|cannot|am unable"
-    r" to|'?m unable to|won'?t be able to) (help|assist|comply|provide|answer|do that|fulfil)|as an ai"
-    r"( language)? model|i must decline|es tut mir leid, aber|je suis désolé,? mais|lo siento,? pero)",
+    r"^\W*(i'?m (very |truly )?sorry,? but|sorry,? (but )?i (can'?t|cannot)|i (can'?t|cannot|am"
+    r" unable to|'?m unable to|won'?t be able to) (help|assist|comply|provide|answer|fulfil|do"
+    r" that)|as an ai( language)? model|i must decline|es tut mir leid, aber|je suis désolé,? mais"
+    r"|lo siento,? pero)",
     re.IGNORECASE,
 )
 
@@ -37,7 +38,7 @@ ANSWERED = Metric(
 
 
 def calls_of(text: str) -> list[dict[str, Any]] | None:
-    """The tool calls that an answer is made of, as `unift.evaluate` writes them; None if it is text."""
+    """The tool calls that an answer is made of (`unift.evaluate` writes them); None if text."""
     if not text.lstrip().startswith("["):
         return None
     try:
@@ -47,8 +48,10 @@ def calls_of(text: str) -> list[dict[str, Any]] | None:
     if not isinstance(found, list) or not found:
         return None
     calls = cast("list[Any]", found)
-    sound = all(isinstance(one, dict) and isinstance(one.get("name"), str) for one in calls)
-    return cast("list[dict[str, Any]]", calls) if sound else None
+    if not all(isinstance(one, dict) for one in calls):
+        return None
+    made = cast("list[dict[str, Any]]", calls)
+    return made if all(isinstance(one.get("name"), str) for one in made) else None
 
 
 def tool_calls(targets: Sequence[str]) -> Metric | None:

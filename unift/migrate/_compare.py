@@ -13,7 +13,7 @@ from unift.migrate._checks import ANSWERED, refuses, tool_calls
 from unift.migrate._costs import latency, price_per_1000
 from unift.migrate._files import write_text
 from unift.migrate._spec import MigrationSpec
-from unift.migrate._switch import Switch, decide
+from unift.migrate._switch import Switch, decide, read_switch
 
 if TYPE_CHECKING:
     from unift.evaluate import Evaluation
@@ -210,7 +210,9 @@ def _unseen(plan: Mapping[str, Any], golden: Path) -> tuple[list[str], list[str]
 def _behaviour(found: Evaluation | None, old: str | None) -> list[dict[str, Any]]:
     """How often each candidate declines, is cut off, and how long its answers are."""
     rows: list[dict[str, Any]] = []
-    for one in found.candidates if found else ():
+    if found is None:
+        return rows
+    for one in found.candidates:
         texts = [reply.text for reply in one.replies if not reply.tool_calls]
         words = [len(text.split()) for text in texts]
         rows.append(
@@ -270,7 +272,7 @@ def _notes(plan: Mapping[str, Any], truth: Evaluation | None, recorded: str | No
 def read_compared(document: Mapping[str, Any]) -> Compared:
     """A comparison that was made before."""
     return Compared(
-        Switch(**{**document["verdict"], "exceptions": tuple(document["verdict"]["exceptions"])}),
+        read_switch(document["verdict"]),
         document["truth"],
         document["agreement"],
         document,

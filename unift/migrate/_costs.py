@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from unift.evaluate import Evaluation
     from unift.evaluate._result import Result
 
-# Asked one at a time for a latency that a user would feel; more would take long and say little more.
+# Asked one at a time for a latency that a user would feel; more would say little more.
 _ALONE = 8
 
 

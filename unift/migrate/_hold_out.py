@@ -1,4 +1,4 @@
-"""The rows that are tested with: held out so that the new model has never seen anything like them."""
+"""The rows that are tested with: the new model has never seen anything like them."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from unift.errors import DataError, MissingDependency, UniftError
 from unift.migrate._files import write_json, write_text
 from unift.migrate._spec import Data
 
-# Findings about a held-out row that is in the training file: the row itself, its prompt, a near copy.
+# Findings about a held-out row that is in the training file: the row, its prompt, a near copy.
 _LEAKS = ("UD602", "UD603", "UD609")
 # A validation file with fewer clean rows than this tells too little to be the only test.
 _ENOUGH = 30

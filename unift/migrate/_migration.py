@@ -1,4 +1,4 @@
-"""A migration as the user holds it: eight steps, each journalled, each resumable, each by itself."""
+"""A migration as the user holds it: eight steps, each journalled, resumable and usable alone."""
 
 from __future__ import annotations
 
@@ -85,8 +85,8 @@ class Migration:
         )
 
     def record(self, again: bool = False) -> dict[str, Any]:
-        """The old model's answers to real prompts: ``golden.jsonl``. This is what costs money at the
-        old vendor, and what cannot be made up for later."""
+        """The old model's answers to real prompts: ``golden.jsonl``. This costs money at the old
+        vendor, and cannot be made up for later."""
         held = self.held_out()
         prompts = [sha256(Path(path)) for path in work.prompt_files(self.spec, held)]
         made_from = digest(self.spec.source.model, self.spec.record.model_dump(), prompts)
@@ -204,7 +204,7 @@ class Migration:
                 f"Nothing to cut over to. {compared.verdict.sentence}",
                 code="verdict_do_not",
                 where=f"migration {self.name}",
-                fix="mend the model and compare again; cutover.despite_verdict: true goes on anyway",
+                fix="mend the model and compare again; cutover.despite_verdict goes on anyway",
             )
         trained = self.train()
         plan = self._document("plan")
@@ -224,7 +224,7 @@ class Migration:
         return work.read_cutover(self._document("cutover"))
 
     def report(self, again: bool = False) -> Story:
-        """The whole story on one page to sign: HTML, Markdown and JSON. Tells what is done so far."""
+        """The story so far on one page to sign: HTML, Markdown and JSON."""
         from unift.migrate._story import tell
 
         states = [step.as_dict() for step in self.status() if step.name != "report"]
@@ -314,7 +314,7 @@ class Migration:
 
     @contextmanager
     def _alone(self) -> Generator[None]:
-        """One process at a time works on a migration; the kernel frees the lock of one that dies."""
+        """One process at a time; the kernel frees the lock of one that dies."""
         if self._locked:
             yield
             return

@@ -11,6 +11,7 @@ from typing import Any
 from unift import catalog
 from unift.errors import DataError, UniftError, UsageError
 from unift.migrate._candidates import Candidate, Needs, candidates, usual_size
+from unift.migrate._files import items, part
 from unift.migrate._hold_out import HeldOut
 from unift.migrate._settings import Mapped, map_settings, training_of
 from unift.migrate._spec import MigrationSpec
@@ -158,19 +159,19 @@ def old_model(reference: str, inventory: Mapping[str, Any] | None, job: str | No
     ends, last, said, replacement = _dates(base, vendor)
     settings: dict[str, Any] = {}
     tokens = None
-    for one in (inventory or {}).get("jobs") or []:
+    for one in items(inventory, "jobs"):
         if (job and one.get("id") == job) or (not job and one.get("model") == name):
-            given = dict(one.get("settings") or {})
+            given = part(one, "settings")
             settings = {
-                "hyperparameters": given.get("hyperparameters") or given,
+                "hyperparameters": part(given, "hyperparameters") or given,
                 "seed": given.get("seed"),
                 "suffix": given.get("suffix"),
                 "method": one.get("method", "sft"),
             }
             base, tokens, job = one.get("base") or base, one.get("trained_tokens"), one["id"]
             break
-    for one in (inventory or {}).get("models") or []:
-        until = one.get("until") or {}
+    for one in items(inventory, "models"):
+        until = part(one, "until")
         if one.get("id") == name and until.get("source") != "nobody":
             ends, said = until.get("answers") or ends, until.get("source") or said
             last = until.get("new_jobs") or last
@@ -229,7 +230,7 @@ def _needs(spec: MigrationSpec, old: OldModel, held: HeldOut) -> Needs:
 
 
 def _epochs(old: OldModel) -> float | None:
-    value = (old.settings.get("hyperparameters") or {}).get("n_epochs")
+    value = part(old.settings, "hyperparameters").get("n_epochs")
     return float(value) if isinstance(value, int | float) else None
 
 

@@ -1,9 +1,9 @@
 """Each setting of the old job, the setting that takes its place, by which rule, and how sure.
 
-What the vendor's words mean: ``n_epochs`` are passes over the file and ``batch_size`` examples a step
-(openai SDK 3.57, ``types/fine_tuning``), so both carry over. ``learning_rate_multiplier`` multiplies a
-rate that the vendor does not publish, so no number carries over; what remains is a heuristic, and it is
-called one.
+What the vendor's words mean: ``n_epochs`` are passes over the file and ``batch_size`` examples a
+step (openai SDK 3.57, ``types/fine_tuning``), so both carry over. ``learning_rate_multiplier``
+multiplies a rate that the vendor does not publish, so no number carries over; what remains is a
+heuristic, and it is called one.
 """
 
 from __future__ import annotations
@@ -14,13 +14,14 @@ from typing import Any, Literal
 
 from unift import catalog
 from unift.errors import UsageError
+from unift.migrate._files import part
 
 Certainty = Literal["exact", "heuristic", "default", "yours", "dropped"]
 
-# A heuristic must not be able to ruin a training: beyond a factor of three either way the published
+# A heuristic must not be able to ruin a training: beyond a factor of three either way published
 # rates of adapters stop being in the range that anybody reports.
 _CLAMP = 3.0
-# Google's guide for tuning open models (google/skills @1af7775, read 2026-08-21): 2e-4 for adapters.
+# Google's guide for tuning open models (google/skills @1af7775, 2026-08-21): 2e-4 for adapters.
 _ADAPTER_RATE = 2e-4
 _FULL_RATE = 2e-5
 _DEMO_RATE = 5e-3
@@ -58,7 +59,7 @@ def map_settings(
         provider: Who will train; decides whether a rate is absolute or a multiplier.
         base: What will be trained.
     """
-    old: Mapping[str, Any] = job.get("hyperparameters") or {}
+    old = part(job, "hyperparameters")
     same = "the same meaning on both sides"
     lines = [
         _carried("epochs", "n_epochs", old, given, f"passes over the data: {same}"),

@@ -21,45 +21,55 @@ class Source(Frozen):
     """The model that is left, and what its vendor offers in its place."""
 
     model: str = Field(description="reference of the old model, such as openai:ft:...")
-    job: str | None = Field(None, description="its fine-tuning job; None: found by the model")
-    successor: str | None = Field(None, description="the vendor's untuned successor, to compare")
-    successor_prompt: str | None = Field(None, description="file with the best system prompt")
+    job: str | None = Field(
+        default=None, description="its fine-tuning job; None: found by the model"
+    )
+    successor: str | None = Field(
+        default=None, description="the vendor's untuned successor, to compare"
+    )
+    successor_prompt: str | None = Field(
+        default=None, description="file with the best system prompt"
+    )
 
 
 class Data(Frozen):
     """What is learnt, watched and tested with. Paths are relative to the file."""
 
-    train: str | None = Field(None, description="None: the fetched training file")
-    validation: str | None = Field(None, description="None: the fetched validation file")
-    test: str | None = Field(None, description="None: held out from the two above")
-    held_out: float = Field(0.15, gt=0, lt=0.6, description="share of rows that are tested with")
-    seed: int = Field(0, ge=0)
-    drop: tuple[str, ...] = Field((), description="what a conversion may lose")
+    train: str | None = Field(default=None, description="None: the fetched training file")
+    validation: str | None = Field(default=None, description="None: the fetched validation file")
+    test: str | None = Field(default=None, description="None: held out from the two above")
+    held_out: float = Field(
+        default=0.15, gt=0, lt=0.6, description="share of rows that are tested with"
+    )
+    seed: int = Field(default=0, ge=0)
+    drop: tuple[str, ...] = Field(default=(), description="what a conversion may lose")
 
 
 class Record(Frozen):
     """Which answers of the old model are kept, and at what cost."""
 
-    prompts: tuple[str, ...] = Field((), description="more files with real prompts")
-    held_out: bool = Field(True, description="ask the rows that are tested with")
-    draws: int = Field(2, ge=1, le=20, description="answers to each prompt")
-    limit: int | None = Field(None, gt=0, description="prompts at most")
-    usd: float | None = Field(None, ge=0, description="stop before it costs more")
-    rate: float | None = Field(None, gt=0, description="requests per minute at most")
-    scrub: bool = Field(False, description="take secrets out of what is kept")
+    prompts: tuple[str, ...] = Field(default=(), description="more files with real prompts")
+    held_out: bool = Field(default=True, description="ask the rows that are tested with")
+    draws: int = Field(default=2, ge=1, le=20, description="answers to each prompt")
+    limit: int | None = Field(default=None, gt=0, description="prompts at most")
+    usd: float | None = Field(default=None, ge=0, description="stop before it costs more")
+    rate: float | None = Field(default=None, gt=0, description="requests per minute at most")
+    scrub: bool = Field(default=False, description="take secrets out of what is kept")
 
 
 class Target(Frozen):
     """Where to, and what the new base must be."""
 
-    provider: str | None = Field(None, description="who trains; None: the plan recommends")
-    model: str | None = Field(None, description="the new base; None: the plan recommends")
-    gpu: str | None = Field(None, description="such as h100; None: what is present")
-    usd_per_hour: float | None = Field(None, ge=0, description="what an hour of it costs")
-    answers_per_month: int | None = Field(None, gt=0, description="traffic, for break-even")
-    licence: tuple[str, ...] = Field((), description="licences that are allowed; none: all")
-    languages: tuple[str, ...] = Field((), description="ISO 639-1 codes that it must know")
-    max_params_b: float | None = Field(None, gt=0, description="billions of parameters at most")
+    provider: str | None = Field(default=None, description="who trains; None: the plan recommends")
+    model: str | None = Field(default=None, description="the new base; None: the plan recommends")
+    gpu: str | None = Field(default=None, description="such as h100; None: what is present")
+    usd_per_hour: float | None = Field(default=None, ge=0, description="what an hour of it costs")
+    answers_per_month: int | None = Field(default=None, gt=0, description="traffic, for break-even")
+    licence: tuple[str, ...] = Field(default=(), description="licences that are allowed; none: all")
+    languages: tuple[str, ...] = Field(default=(), description="ISO 639-1 codes that it must know")
+    max_params_b: float | None = Field(
+        default=None, gt=0, description="billions of parameters at most"
+    )
 
 
 class Training(Hyperparameters, Lora):
@@ -74,10 +84,10 @@ class Sweep(Frozen):
     rank: tuple[int, ...] = ()
     learning_rate: tuple[float, ...] = ()
     model: tuple[str, ...] = ()
-    trials: int = Field(4, ge=1, le=64, description="trainings at most")
-    usd: float | None = Field(None, ge=0, description="estimated price of all at most")
-    hours: float | None = Field(None, gt=0, description="estimated hours of all at most")
-    limit: int = Field(100, ge=1, description="validation rows that decide")
+    trials: int = Field(default=4, ge=1, le=64, description="trainings at most")
+    usd: float | None = Field(default=None, ge=0, description="estimated price of all at most")
+    hours: float | None = Field(default=None, gt=0, description="estimated hours of all at most")
+    limit: int = Field(default=100, ge=1, description="validation rows that decide")
 
     @property
     def wanted(self) -> bool:
@@ -87,23 +97,29 @@ class Sweep(Frozen):
 class Compare(Frozen):
     """When the new model counts as not worse."""
 
-    metric: str | None = Field(None, description="the deciding metric; None: by the data")
-    margin: float = Field(0.03, ge=0, lt=1, description="how much worse is still acceptable")
-    confidence: float = Field(0.95, ge=0.5, lt=1)
-    slices: tuple[str, ...] = Field((), description="groups that are looked at one by one")
-    limit: int | None = Field(None, gt=0, description="test rows at most")
-    few_shot: int = Field(0, ge=0, le=50, description="examples in the successor's prompt")
+    metric: str | None = Field(default=None, description="the deciding metric; None: by the data")
+    margin: float = Field(
+        default=0.03, ge=0, lt=1, description="how much worse is still acceptable"
+    )
+    confidence: float = Field(default=0.95, ge=0.5, lt=1)
+    slices: tuple[str, ...] = Field(default=(), description="groups that are looked at one by one")
+    limit: int | None = Field(default=None, gt=0, description="test rows at most")
+    few_shot: int = Field(default=0, ge=0, le=50, description="examples in the successor's prompt")
 
 
 class Cutover(Frozen):
     """How the new model is served, and what the application changes."""
 
-    name: str | None = Field(None, description="model name for the application")
+    name: str | None = Field(default=None, description="model name for the application")
     host: str = "127.0.0.1"
-    port: int = Field(8000, ge=1, le=65535)
-    env_file: str | None = Field(None, description="the application's .env, for a real diff")
-    checked_rows: int = Field(20, ge=1, description="rows whose tokens are compared")
-    despite_verdict: bool = Field(False, description="prepare it although the verdict is no")
+    port: int = Field(default=8000, ge=1, le=65535)
+    env_file: str | None = Field(
+        default=None, description="the application's .env, for a real diff"
+    )
+    checked_rows: int = Field(default=20, ge=1, description="rows whose tokens are compared")
+    despite_verdict: bool = Field(
+        default=False, description="prepare it although the verdict is no"
+    )
 
 
 class Signing(Frozen):
@@ -116,7 +132,7 @@ class Signing(Frozen):
 class MigrationSpec(Frozen):
     """A whole migration, as ``migration.yaml`` holds it."""
 
-    version: int = Field(VERSION, ge=1, le=VERSION)
+    version: int = Field(default=VERSION, ge=1, le=VERSION)
     name: str
     source: Source
     data: Data = Data()
@@ -189,7 +205,7 @@ def known_keys(path: tuple[Any, ...]) -> list[str]:
 
 
 def default_name(source: str) -> str:
-    """A folder name for an old model: ``openai:ft:gpt-4o-mini:org:tickets:ab12`` -> ``tickets-ab12``."""
+    """A folder name: ``openai:ft:gpt-4o-mini:org:tickets:ab12`` -> ``tickets-ab12``."""
     parts = [part for part in re.split(r"[:/#]", source) if part]
     kept = [re.sub(r"[^A-Za-z0-9._-]+", "-", part).strip("-._") for part in parts[-2:]]
     return "-".join(part for part in kept if part)[:41].strip("-._") or "migration"

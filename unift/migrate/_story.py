@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from unift import catalog
-from unift.migrate._files import read_json, write_json, write_text
+from unift.migrate._files import items, part, read_json, write_json, write_text
 from unift.migrate._spec import STEPS, MigrationSpec
 
 Doc = Mapping[str, Any]
@@ -58,7 +58,7 @@ def story_of(spec: MigrationSpec, folder: Path, states: Sequence[Doc]) -> dict[s
     trained = read_json(folder / "training.json") or {}
     cutover = read_json(folder / "cutover.json") or {}
     inventory = read_json(folder / "inventory.json") or {}
-    verdict = compared.get("verdict") or {}
+    verdict = part(compared, "verdict")
     word, tone = _WORDS.get(str(verdict.get("code")), ("Not decided", "open"))
     if verdict and not verdict.get("proven", True):
         word, tone = "Not yet", "bad"
@@ -87,15 +87,15 @@ def story_of(spec: MigrationSpec, folder: Path, states: Sequence[Doc]) -> dict[s
         "agreement": _scores(compared.get("agreement"), compared),
         "agreement_prompts": compared.get("agreement_prompts"),
         "slices": _slices(compared.get("truth") or compared.get("agreement")),
-        "behaviour": compared.get("behaviour") or [],
-        "latency": compared.get("latency") or [],
-        "price": compared.get("price_per_1000_answers") or [],
+        "behaviour": items(compared, "behaviour"),
+        "latency": items(compared, "latency"),
+        "price": items(compared, "price_per_1000_answers"),
         "successor": compared.get("successor"),
-        "mapping": plan.get("mapping") or [],
-        "candidates": (plan.get("candidates") or [])[:_CANDIDATES],
-        "candidates_more": max(0, len(plan.get("candidates") or []) - _CANDIDATES),
+        "mapping": items(plan, "mapping"),
+        "candidates": items(plan, "candidates")[:_CANDIDATES],
+        "candidates_more": max(0, len(items(plan, "candidates")) - _CANDIDATES),
         "break_even": plan.get("break_even"),
-        "trainings": trained.get("tried") or [],
+        "trainings": items(trained, "tried"),
         "training_why": trained.get("why") or "",
         "metric": _metric(compared.get("truth") or compared.get("agreement")),
         "cutover": cutover or None,
@@ -140,16 +140,16 @@ def _figures(plan: Doc, compared: Doc, trained: Doc) -> list[dict[str, str]]:
             }
         )
         found.append({"label": "Test rows", "value": f"{document['n']:,}", "note": ""})
-    old = plan.get("old") or {}
+    old = part(plan, "old")
     if old.get("ends"):
         days = (date.fromisoformat(old["ends"]) - datetime.now(UTC).date()).days
         value = f"{days} days" if days >= 0 else "over"
         found.append({"label": "Until the old model stops", "value": value, "note": old["ends"]})
-    prices = {one["role"]: one["usd"] for one in compared.get("price_per_1000_answers") or []}
+    prices = {one["role"]: one["usd"] for one in items(compared, "price_per_1000_answers")}
     if prices.get("old") is not None or prices.get("new") is not None:
         shown = [_usd(prices.get("old")), _usd(prices.get("new"))]
         found.append({"label": "1,000 answers, old", "value": shown[0], "note": f"new: {shown[1]}"})
-    estimate = plan.get("estimate") or {}
+    estimate = part(plan, "estimate")
     if estimate.get("price_usd") is not None and trained:
         count = len(trained.get("tried") or [1])
         found.append(
@@ -175,8 +175,8 @@ def _story(
     said: list[str] = []
     if inventory:
         said.append(
-            f"{len(inventory.get('models') or [])} fine-tuned models, "
-            f"{len(inventory.get('jobs') or [])} jobs and {len(inventory.get('files') or [])} files "
+            f"{len(items(inventory, 'models'))} fine-tuned models, "
+            f"{len(items(inventory, 'jobs'))} jobs and {len(items(inventory, 'files'))} files "
             f"were found at {inventory.get('provider')}."
         )
     if golden["prompts"]:
@@ -200,11 +200,11 @@ def _story(
         if count > 1:
             said.append(f"{count} trainings were tried; chosen: {trained['why']}.")
     if compared:
-        part = compared.get("truth") or compared["agreement"]
+        asked = compared.get("truth") or compared["agreement"]
         who = "on held-out truth" if compared.get("truth") else "by the old model's own answers"
         said.append(
-            f"Old and new were asked the same {part['n']:,} prompts and compared {who}, at a margin "
-            f"of {compared['margin'] * 100:g} points."
+            f"Old and new were asked the same {asked['n']:,} prompts and compared {who}, at a "
+            f"margin of {compared['margin'] * 100:g} points."
         )
     if cutover:
         checked = cutover.get("template")
@@ -213,7 +213,7 @@ def _story(
                 f"Training and serving read the same {checked['tokens']:,} tokens of "
                 f"{checked['rows']} rows."
             )
-        packed = cutover.get("archive") or {}
+        packed = part(cutover, "archive")
         if packed:
             said.append(
                 f"Everything is in one archive of {packed['files']} files, sha256 "
@@ -225,10 +225,10 @@ def _story(
 def _dates(plan: Doc, inventory: Doc) -> list[dict[str, Any]]:
     """What ends when, soonest first: of the old model, then of its vendor."""
     found: dict[tuple[str, str], str] = {}
-    for one in inventory.get("deadlines") or []:
+    for one in items(inventory, "deadlines"):
         names = ", ".join(one["models"][:2]) + (" …" if len(one["models"]) > 2 else "")
         found[(one["on"], f"{one['what']}: {names}")] = one["source"]
-    old = plan.get("old") or {}
+    old = part(plan, "old")
     if old.get("ends"):
         found.setdefault((old["ends"], f"{old['id']} stops answering"), old.get("ends_source", ""))
     if old.get("last_job"):
@@ -264,14 +264,14 @@ def _scores(document: Doc | None, compared: Doc) -> list[dict[str, Any]]:
         return []
     metric = document["metric"]
     rows: list[dict[str, Any]] = []
-    reference = (document.get("non_inferiority") or {}).get("reference")
+    reference = part(document, "non_inferiority").get("reference")
     for index, one in enumerate(document["candidates"]):
         against = next(
             (c for c in document["comparisons"] if c["b"] == one["name"] and c["metric"] == metric),
             None,
         )
         old = one["name"] == reference
-        own = one.get("self_agreement") or {}
+        own = part(one, "self_agreement")
         rows.append(
             {
                 "name": "new" if index == 0 else "old" if old else one["name"],
@@ -282,7 +282,7 @@ def _scores(document: Doc | None, compared: Doc) -> list[dict[str, Any]]:
                 "difference": against and against["difference"],
                 "low": against and against["low"],
                 "high": against and against["high"],
-                "self_agreement": own.get(metric) if isinstance(own, dict) else own,
+                "self_agreement": own.get(metric),
             }
         )
     return rows
@@ -291,7 +291,7 @@ def _scores(document: Doc | None, compared: Doc) -> list[dict[str, Any]]:
 def _slices(document: Doc | None) -> list[dict[str, Any]]:
     if not document:
         return []
-    tested = [one for one in document.get("slices") or [] if one["difference"] is not None]
+    tested = [one for one in items(document, "slices") if one["difference"] is not None]
     ordered = sorted(tested, key=lambda one: (not one["worse"], one["difference"]))
     return [
         {key: one[key] for key in ("by", "value", "n", "difference", "low", "high", "worse")}
@@ -306,7 +306,7 @@ def _risks(plan: Doc, compared: Doc, cutover: Doc, golden: Doc) -> list[dict[str
     def add(what: str, do: str) -> None:
         found.append({"what": what, "do": do})
 
-    for one in (compared.get("verdict") or {}).get("exceptions") or []:
+    for one in (part(compared, "verdict")).get("exceptions") or []:
         add(
             f"Worse in {one}.",
             "Keep these on the old model while it lives, or add such rows and train again.",
@@ -324,7 +324,7 @@ def _risks(plan: Doc, compared: Doc, cutover: Doc, golden: Doc) -> list[dict[str
                 f"{note[0].upper()}{note[1:]}.",
                 "The comparison is strict for the new model; nothing to do.",
             )
-    guessed = [one for one in plan.get("mapping") or [] if one["certainty"] == "heuristic"]
+    guessed = [one for one in items(plan, "mapping") if one["certainty"] == "heuristic"]
     if guessed:
         names = ", ".join(one["setting"] for one in guessed)
         add(
@@ -334,7 +334,7 @@ def _risks(plan: Doc, compared: Doc, cutover: Doc, golden: Doc) -> list[dict[str
     for warning in plan.get("warnings") or []:
         if "conditions" in warning:
             add(f"{warning}.", "Have the licence read before going live.")
-    for one in compared.get("price_per_1000_answers") or []:
+    for one in items(compared, "price_per_1000_answers"):
         if one["role"] == "new" and one["usd"] is None:
             add("What the new model costs to run is not known.", f"{one['source']}.")
     if cutover and not cutover.get("template"):
@@ -353,16 +353,16 @@ def _risks(plan: Doc, compared: Doc, cutover: Doc, golden: Doc) -> list[dict[str
 
 def _sources(plan: Doc, compared: Doc) -> list[str]:
     found: list[str] = []
-    old = plan.get("old") or {}
+    old = part(plan, "old")
     if old.get("ends_source"):
         found.append(f"end of the old model: {old['ends_source']}")
-    for one in plan.get("mapping") or []:
+    for one in items(plan, "mapping"):
         if one.get("source"):
             found.append(f"{one['setting']}: {one['source']}")
-    for one in compared.get("price_per_1000_answers") or []:
+    for one in items(compared, "price_per_1000_answers"):
         if one["usd"] is not None:
             found.append(f"price of 1,000 answers, {one['role']}: {one['source']}")
-    for one in plan.get("candidates") or []:
+    for one in items(plan, "candidates"):
         if one["recommended"]:
             found += [f"{one['base']}: {source}" for source in one["sources"]]
     return list(dict.fromkeys(found))

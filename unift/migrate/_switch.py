@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
+from unift.migrate._files import items
 from unift.migrate._spec import Compare
 
 Code = Literal["switch", "switch_with_exceptions", "do_not"]
@@ -99,13 +100,24 @@ def decide(
     )
 
 
+def read_switch(document: Mapping[str, Any]) -> Switch:
+    """A verdict that was given before."""
+    return Switch(
+        code=document["code"],
+        sentence=document["sentence"],
+        exceptions=tuple(document["exceptions"]),
+        proven=document["proven"],
+        rows_needed=document["rows_needed"],
+    )
+
+
 def _inferior(agreement: Mapping[str, Any]) -> bool:
     asked = agreement.get("non_inferiority")
     return bool(asked) and not asked["holds"] and asked["high"] < 0
 
 
 def _slices(document: Mapping[str, Any]) -> list[str]:
-    return [_name(one) for one in document.get("slices") or [] if one["worse"]]
+    return [_name(one) for one in items(document, "slices") if one["worse"]]
 
 
 def _checks(document: Mapping[str, Any], old: str | None, wanted: Compare) -> list[str]:
@@ -125,7 +137,7 @@ def _worst(document: Mapping[str, Any]) -> list[str]:
     """The slices with the largest losses, where no single one is proven."""
     lost = [
         one
-        for one in document.get("slices") or []
+        for one in items(document, "slices")
         if one["difference"] is not None and one["difference"] < 0
     ]
     return [_name(one) for one in sorted(lost, key=lambda one: one["difference"])[:_NAMED]]

@@ -74,7 +74,7 @@ def trials(
         total = sum(value or 0.0 for value in of_each)
         if most is not None and total > most:
             raise LimitError(
-                f"{len(found)} trainings are estimated at {total:.2f} {name}, {most:g} are allowed.",
+                f"{len(found)} trainings are estimated at {total:.2f} {name}, {most:g} allowed.",
                 code="over_budget",
                 where=f"sweep.{name}",
                 fix=f"raise sweep.{name}, or lower sweep.trials",

@@ -15,7 +15,7 @@ def yaml_text(spec: MigrationSpec, plan: Mapping[str, Any]) -> str:
     old = plan["old"]
     lines = [
         f"# Migration of {old['reference']}",
-        f"# written by unift migrate plan on {datetime.now(UTC):%Y-%m-%d}; yours to review and change.",
+        f"# written by unift migrate plan on {datetime.now(UTC):%Y-%m-%d}; review and change it.",
         "#   unift migrate run migration.yaml     does everything that is not done yet",
         "#   unift migrate status NAME            says what is done",
         "",
