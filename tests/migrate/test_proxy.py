@@ -44,7 +44,7 @@ def new() -> Iterator[Upstream]:
 def running(folder: Path, upstream: str, **settings: Any) -> Iterator[httpx2.Client]:
     """The proxy in a thread; leaving waits until everything is on the disk."""
     app = Proxy(Settings(upstream=upstream, folder=folder, **settings))
-    with socket.socket() as listener:
+    with socket.socket(proto=socket.IPPROTO_TCP) as listener:  # as run_app, for TCP_NODELAY
         listener.bind(("127.0.0.1", 0))
         listener.listen(256)  # requests wait until the server is up
         server = uvicorn.Server(uvicorn.Config(app, log_level="error"))
