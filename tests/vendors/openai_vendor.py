@@ -62,7 +62,7 @@ class Vendor:
             pass
 
         Handler.vendor = vendor
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self._server = _Server(("127.0.0.1", 0), Handler)
         self._server.daemon_threads = True
         self.url = f"http://127.0.0.1:{self._server.server_address[1]}/v1"
 
@@ -88,6 +88,11 @@ class Vendor:
     def __exit__(self, *_: object) -> None:
         self._server.shutdown()
         self._server.server_close()
+
+
+class _Server(ThreadingHTTPServer):
+    def handle_error(self, *_: Any) -> None:
+        """A client that is killed is nothing to report."""
 
 
 class _Handler(BaseHTTPRequestHandler):

@@ -74,8 +74,12 @@ class Prompt:
 def prompt_id(
     messages: Iterable[Message], tools: Iterable[dict[str, Any]], sampling: Mapping[str, Any]
 ) -> str:
-    """The name of a prompt: 64 hexadecimal digits."""
-    whole = {"messages": list(messages), "tools": list(tools), "sampling": dict(sampling)}
+    """The name of a prompt: 64 hexadecimal digits. A temperature of 0 is one of 0.0."""
+    settings = {
+        key: int(value) if isinstance(value, float) and value.is_integer() else value
+        for key, value in sampling.items()
+    }
+    whole = {"messages": list(messages), "tools": list(tools), "sampling": settings}
     text = json.dumps(whole, sort_keys=True, ensure_ascii=False, separators=(",", ":"))
     return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
 

@@ -10,7 +10,7 @@ import asyncio
 import json
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Awaitable, Callable, MutableMapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, MutableMapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -29,7 +29,6 @@ Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
 Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 _CHAT = "/chat/completions"
 _SHADOWS_AT_ONCE = 16
-_DISCONNECTED = {"type": "http.disconnect"}
 
 
 @dataclass(frozen=True)
@@ -242,48 +241,39 @@ class Proxy:
             headers=headers,
             content=content if length is None or length else None,
         )
-        # A client that leaves takes its request with it: nobody pays for an unread answer.
-        left = asyncio.ensure_future(_left(receive)) if length is not None else None
-        try:
-            response = await _unless(left, self._client.send(call, stream=True))
-            if response is None:
-                return
-            try:
-                if give_up_on_error and response.status_code >= 500:
-                    raise _Refused
-                await self._answer(response, left, send, extra, answer, keep)
-            finally:
-                await response.aclose()
-        finally:
-            if left is not None:
-                left.cancel()
+        work = self._answer(call, send, extra, answer, keep, give_up_on_error)
+        if length is None:  # the rest of the request is being read: nobody else may listen
+            await work
+        elif not await _unless_left(receive, work):
+            self.counts["clients left"] += 1
 
     async def _answer(
         self,
-        response: httpx2.Response,
-        left: asyncio.Future[None] | None,
+        call: httpx2.Request,
         send: Send,
         extra: Headers,
         answer: Answer,
         keep: bool,
+        give_up_on_error: bool,
     ) -> None:
-        answer.status = response.status_code
-        answer.kind = response.headers.get("content-type", "")
-        headers = _forward.back(response, extra)
-        await send({"type": "http.response.start", "status": answer.status, "headers": headers})
-        pieces = response.aiter_raw()
-        while True:
-            piece = await _unless(left, anext(pieces, b""))
-            if piece is None:
-                self.counts["clients left"] += 1
-                return
-            await send({"type": "http.response.body", "body": piece, "more_body": bool(piece)})
-            if not piece:
-                break
-            answer.size += len(piece)
-            if keep and answer.size <= self._cap:
-                answer.body.append(piece)
-        answer.whole = keep and answer.size <= self._cap
+        response = await self._client.send(call, stream=True)
+        try:
+            if give_up_on_error and response.status_code >= 500:
+                raise _Refused
+            answer.status = response.status_code
+            answer.kind = response.headers.get("content-type", "")
+            headers = _forward.back(response, extra)
+            start = {"type": "http.response.start", "status": answer.status, "headers": headers}
+            await send(start)
+            async for piece in response.aiter_raw():
+                await send({"type": "http.response.body", "body": piece, "more_body": True})
+                answer.size += len(piece)
+                if keep and answer.size <= self._cap:
+                    answer.body.append(piece)
+            await send({"type": "http.response.body", "body": b""})
+            answer.whole = keep and answer.size <= self._cap
+        finally:
+            await response.aclose()
 
     # --- shadow -------------------------------------------------------------------------------
 
@@ -364,21 +354,22 @@ async def _left(receive: Receive) -> None:
         pass
 
 
-async def _unless(left: asyncio.Future[None] | None, work: Awaitable[Any]) -> Any:
-    """The result of `work`, or None if the client leaves first."""
-    if left is None:
-        return await work
+async def _unless_left(receive: Receive, work: Coroutine[Any, Any, None]) -> bool:
+    """Do the work; False if the client leaves first. It takes its request with it: nobody pays for
+    an answer that nobody reads."""
     task = asyncio.ensure_future(work)
+    left = asyncio.ensure_future(_left(receive))
     try:
         await asyncio.wait((left, task), return_when=asyncio.FIRST_COMPLETED)
-    except asyncio.CancelledError:
-        task.cancel()
-        raise
-    if task.done():
-        return task.result()
-    task.cancel()
-    await asyncio.gather(task, return_exceptions=True)
-    return None
+        if task.done():
+            task.result()
+            return True
+        return False
+    finally:
+        left.cancel()
+        if not task.done():
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
 
 
 def _request(body: bytes) -> dict[str, Any] | None:
