@@ -126,21 +126,22 @@ class HostedModel:
                 and not isinstance(error.__cause__, httpx2.ConnectError),
             ) from error
         seconds = time.perf_counter() - began
-        if not getattr(answer, "choices", None):
+        choices: list[dict[str, Any]] = answer.get("choices") or []
+        if not choices:
             raise ProviderError(
                 f"{self._place.host.name} answered with something that is no chat completion.",
                 code="no_completion",
                 where=f"model {self._model}",
                 fix="check the address: it has to end where /chat/completions begins",
             )
-        choice = answer.choices[0]
-        logprobs, usage = choice.logprobs, answer.usage
+        choice = choices[0]
+        message: dict[str, Any] = choice.get("message") or {}
         return Completion(
-            message=choice.message.model_dump(mode="json", exclude_none=True),
-            finish_reason=choice.finish_reason or "stop",
-            model=answer.model or self._model,
-            logprobs=logprobs.model_dump(mode="json", exclude_none=True) if logprobs else None,
-            usage=usage.model_dump(mode="json", exclude_none=True) if usage else None,
+            message={key: value for key, value in message.items() if value is not None},
+            finish_reason=choice.get("finish_reason") or "stop",
+            model=answer.get("model") or self._model,
+            logprobs=choice.get("logprobs"),
+            usage=answer.get("usage"),
             seconds=seconds,
         )
 
@@ -157,9 +158,11 @@ class HostedModel:
         }
         if wanted.seed is not None:
             given["seed"] = wanted.seed
+        if tools:
+            given["tools"] = list(tools)
         return self._send(messages, given)
 
-    def _send(self, messages: Messages, given: Mapping[str, Any]) -> Any:
+    def _send(self, messages: Messages, given: Mapping[str, Any]) -> dict[str, Any]:
         while True:
             names = dict(self._renamed)  # as of now: other threads learn at the same time
             body: dict[str, Any] = {
@@ -168,8 +171,6 @@ class HostedModel:
                 if (new := names.get(key, key)) is not None
             }
             body |= {"model": self._model, "messages": list(messages)}
-            if tools:
-                body["tools"] = list(tools)
             try:
                 # The SDK's way without its types: building them takes longer than the rest of the
                 # call, and bounds how many answers a second one process can ask for.
