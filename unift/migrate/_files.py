@@ -73,3 +73,9 @@ def part(document: Mapping[str, Any] | None, key: str) -> dict[str, Any]:
     """The object under a key; empty where there is none."""
     found = (document or {}).get(key)
     return cast("dict[str, Any]", found) if isinstance(found, dict) else {}
+
+
+def words(document: Mapping[str, Any] | None, key: str) -> list[str]:
+    """The list of texts under a key; empty where there is none."""
+    found = (document or {}).get(key)
+    return [str(one) for one in cast("list[Any]", found)] if isinstance(found, list) else []

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -161,14 +161,18 @@ def make_spec(document: Mapping[str, Any], where: str = "migration") -> Migratio
     try:
         return MigrationSpec.model_validate(document)
     except ValidationError as error:
-        raise spec_error(error, where, lambda loc: None) from None
+        raise spec_error(error, where) from None
 
 
-def spec_error(error: ValidationError, where: str, line_of: Any) -> UsageError:
+def spec_error(
+    error: ValidationError,
+    where: str,
+    line_of: Callable[[Sequence[Any]], int | None] | None = None,
+) -> UsageError:
     """The first complaint of pydantic with its line and, for an unknown key, the nearest one."""
     first = error.errors()[0]
     path = tuple(first["loc"])
-    line = line_of(path)
+    line = line_of(path) if line_of else None
     place = f"{where}:{line}" if line else where
     dotted = ".".join(str(part) for part in path)
     if first["type"] == "extra_forbidden":

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from unift import catalog
-from unift.migrate._files import items, part, read_json, write_json, write_text
+from unift.migrate._files import items, part, read_json, words, write_json, write_text
 from unift.migrate._spec import STEPS, MigrationSpec
 
 Doc = Mapping[str, Any]
@@ -129,7 +129,7 @@ def _figures(plan: Doc, compared: Doc, trained: Doc) -> list[dict[str, str]]:
     """The four numbers that a reader takes away."""
     found: list[dict[str, str]] = []
     document = compared.get("truth") or compared.get("agreement")
-    asked = (document or {}).get("non_inferiority")
+    asked = part(document, "non_inferiority")
     if document and asked:
         found.append(
             {
@@ -306,7 +306,7 @@ def _risks(plan: Doc, compared: Doc, cutover: Doc, golden: Doc) -> list[dict[str
     def add(what: str, do: str) -> None:
         found.append({"what": what, "do": do})
 
-    for one in (part(compared, "verdict")).get("exceptions") or []:
+    for one in words(part(compared, "verdict"), "exceptions"):
         add(
             f"Worse in {one}.",
             "Keep these on the old model while it lives, or add such rows and train again.",
@@ -318,7 +318,7 @@ def _risks(plan: Doc, compared: Doc, cutover: Doc, golden: Doc) -> list[dict[str
         )
     if not golden["prompts"]:
         add("No answer of the old model is recorded.", "unift migrate record, before it stops.")
-    for note in compared.get("notes") or []:
+    for note in words(compared, "notes"):
         if "flattered" in note or "flatters" in note:
             add(
                 f"{note[0].upper()}{note[1:]}.",
@@ -331,7 +331,7 @@ def _risks(plan: Doc, compared: Doc, cutover: Doc, golden: Doc) -> list[dict[str
             f"{names}: estimated, because the vendor does not publish what it used.",
             "If quality is short, search over it: sweep.learning_rate.",
         )
-    for warning in plan.get("warnings") or []:
+    for warning in words(plan, "warnings"):
         if "conditions" in warning:
             add(f"{warning}.", "Have the licence read before going live.")
     for one in items(compared, "price_per_1000_answers"):

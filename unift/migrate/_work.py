@@ -9,7 +9,6 @@ from typing import Any
 
 from unift.errors import ProviderError, UsageError
 from unift.migrate._archive import archive
-from unift.migrate._candidates import Candidate, Needs
 from unift.migrate._compare import Compared
 from unift.migrate._cutover import (
     CutOver,
@@ -21,13 +20,11 @@ from unift.migrate._cutover import (
 )
 from unift.migrate._files import digest, read_json, sha256, write_json, write_text
 from unift.migrate._hold_out import HeldOut, hold_out, read_held_out
-from unift.migrate._plan import MigrationPlan, OldModel, old_model
+from unift.migrate._plan import MigrationPlan, old_model
 from unift.migrate._script_text import script_text
-from unift.migrate._settings import Mapped
 from unift.migrate._spec import MigrationSpec
 from unift.migrate._template import TemplateCheck
 from unift.migrate._train import Trained
-from unift.migrate._trials import Trial
 from unift.migrate._yaml_text import yaml_text
 
 Progress = Callable[[int, int], None]
@@ -247,33 +244,6 @@ def env_digest(spec: MigrationSpec) -> str | None:
 
 def read_plan(document: Mapping[str, Any]) -> MigrationPlan:
     """A plan that was made before."""
-    data = {**document["data"], "notes": tuple(document["data"]["notes"])}
-    needs = {
-        key: tuple(value) if isinstance(value, list) else value
-        for key, value in document["needs"].items()
-    }
-    return MigrationPlan(
-        provider=document["provider"],
-        model=document["model"],
-        old=OldModel(**document["old"]),
-        needs=Needs(**needs),
-        candidates=tuple(
-            Candidate(
-                **{
-                    **one,
-                    "against": tuple(one["against"]),
-                    "sources": tuple(one["sources"]),
-                }
-            )
-            for one in document["candidates"]
-        ),
-        mapping=tuple(Mapped(**one) for one in document["mapping"]),
-        training=document["training"],
-        trials=tuple(Trial(**one) for one in document["trials"]),
-        data=HeldOut(**data),
-        estimate=document["estimate"],
-        resolved=tuple(document["resolved"]),
-        warnings=tuple(document["warnings"]),
-        break_even=document["break_even"],
-        answers_per_month=document["answers_per_month"],
-    )
+    from pydantic import TypeAdapter
+
+    return TypeAdapter(MigrationPlan).validate_python(document)

@@ -65,7 +65,7 @@ def _parse(text: str, where: str) -> tuple[Any, dict[tuple[Any, ...], int]]:
     import yaml
 
     try:
-        node = yaml.compose(text, Loader=yaml.SafeLoader)
+        node: Any = yaml.compose(text, Loader=yaml.SafeLoader)  # pyright: ignore[reportUnknownMemberType]  # untyped there
         lines: dict[tuple[Any, ...], int] = {}
         _walk(node, (), lines, where)
         return yaml.safe_load(text), lines
