@@ -109,6 +109,9 @@ def story_of(spec: MigrationSpec, folder: Path, states: Sequence[Doc]) -> dict[s
 
 def _in_two(sentence: str) -> dict[str, str]:
     """What was found, and the figures behind it, which stand in the first brackets."""
+    for word in ("Switch", "Switch with exceptions", "Do not switch", "Do not switch yet"):
+        plain = sentence.removeprefix(f"{word}: ")  # the badge above says that already
+        sentence = plain[:1].upper() + plain[1:]
     found, bracket, rest = sentence.partition(" (")
     figures, end, rest = rest.partition(")")
     if not bracket or not end or "points" not in figures:
@@ -175,9 +178,9 @@ def _story(
     said: list[str] = []
     if inventory:
         said.append(
-            f"{len(items(inventory, 'models'))} fine-tuned models, "
-            f"{len(items(inventory, 'jobs'))} jobs and {len(items(inventory, 'files'))} files "
-            f"were found at {inventory.get('provider')}."
+            f"Found at {inventory.get('provider')}: "
+            f"{_count(items(inventory, 'models'), 'fine-tuned model')}, "
+            f"{_count(items(inventory, 'jobs'), 'job')}, {_count(items(inventory, 'files'), 'file')}."
         )
     if golden["prompts"]:
         said.append(
@@ -376,6 +379,10 @@ def _golden(path: Path) -> dict[str, int]:
                 if line.strip():
                     prompts, draws = prompts + 1, draws + len(json.loads(line).get("draws") or [])
     return {"prompts": prompts, "draws": draws}
+
+
+def _count(found: Sequence[Any], noun: str) -> str:
+    return f"{len(found)} {noun}{'' if len(found) == 1 else 's'}"
 
 
 def _points(value: float) -> str:
