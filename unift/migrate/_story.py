@@ -180,7 +180,8 @@ def _story(
         said.append(
             f"Found at {inventory.get('provider')}: "
             f"{_count(items(inventory, 'models'), 'fine-tuned model')}, "
-            f"{_count(items(inventory, 'jobs'), 'job')}, {_count(items(inventory, 'files'), 'file')}."
+            f"{_count(items(inventory, 'jobs'), 'job')}, "
+            f"{_count(items(inventory, 'files'), 'file')}."
         )
     if golden["prompts"]:
         said.append(

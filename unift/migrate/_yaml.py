@@ -65,7 +65,8 @@ def _parse(text: str, where: str) -> tuple[Any, dict[tuple[Any, ...], int]]:
     import yaml
 
     try:
-        node: Any = yaml.compose(text, Loader=yaml.SafeLoader)  # pyright: ignore[reportUnknownMemberType]  # untyped there
+        compose: Any = yaml.compose  # pyright: ignore[reportUnknownMemberType]  # untyped there
+        node: Any = compose(text, Loader=yaml.SafeLoader)
         lines: dict[tuple[Any, ...], int] = {}
         _walk(node, (), lines, where)
         return yaml.safe_load(text), lines
