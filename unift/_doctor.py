@@ -9,19 +9,7 @@ import sys
 
 from unift._home import home
 from unift.errors import UniftError
-from unift.provider import providers
-from unift.spec import Frozen
-
-
-class Check(Frozen):
-    """One thing looked at. `ok` is None for what is merely worth knowing."""
-
-    name: str
-    ok: bool | None
-    detail: str
-    disables: str = ""
-    fix: str = ""
-
+from unift.provider import Check, ProviderInfo, get_provider, providers
 
 _LOCAL = "pip install 'unift[local]'"
 # package -> (what is lost without it, what installs it)
@@ -39,8 +27,6 @@ _PACKAGES = {
 _KEYS = {
     "OPENAI_API_KEY": "OpenAI",
     "AZURE_OPENAI_API_KEY": "Azure OpenAI",
-    "GOOGLE_APPLICATION_CREDENTIALS": "Google's platform",
-    "GOOGLE_CLOUD_PROJECT": "Google's platform",
     "TOGETHER_API_KEY": "Together",
     "FIREWORKS_API_KEY": "Fireworks",
     "HF_TOKEN": "gated models of the Hugging Face hub",
@@ -137,13 +123,20 @@ def _key(name: str) -> Check:
 
 
 def _providers() -> list[Check]:
-    return [
-        Check(
-            name=f"provider {info.name}",
-            ok=info.available,
-            detail=info.package if info.available else info.why,
-            disables="" if info.available else f"unift train --provider {info.name}",
-            fix=info.fix,
-        )
-        for info in providers()
-    ]
+    """Each provider, and what it says itself of its set-up (`checks`, an optional verb)."""
+    found: list[Check] = []
+    for info in providers():
+        found.append(_provider(info))
+        checks = getattr(get_provider(info.name), "checks", None) if info.available else None
+        found += checks() if checks is not None else ()
+    return found
+
+
+def _provider(info: ProviderInfo) -> Check:
+    return Check(
+        name=f"provider {info.name}",
+        ok=info.available,
+        detail=info.package if info.available else info.why,
+        disables="" if info.available else f"unift train --provider {info.name}",
+        fix=info.fix,
+    )

@@ -5,7 +5,7 @@ A provider that can has a verb more than the seam asks for: ``engine(base) -> En
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any, Protocol, runtime_checkable
 
 from pydantic import Field
@@ -58,7 +58,10 @@ class Delta(Frozen):
 
 @runtime_checkable
 class Engine(Protocol):
-    """Answers turns in batches. `prepare` may be called from any thread, `answer` from one."""
+    """Answers turns together, a token a step.
+
+    `prepare` may be called from any thread, everything else from one.
+    """
 
     base: str
     takes_tools: bool
@@ -67,11 +70,23 @@ class Engine(Protocol):
         """Render and count. Raises DataError for messages that the model's template refuses."""
         ...
 
-    def answer(self, batch: Sequence[Prepared], on_delta: Callable[[int, Delta], bool]) -> None:
-        """Answer all at once; `on_delta(index, piece)` as text comes, False from it ends that one.
+    def join(self, prepared: Prepared, tell: Callable[[Delta], bool]) -> None:
+        """Answer this one, too, from the next step on; `tell(piece)` as text comes. The last piece
+        has `finish`; False from `tell` ends the answer there.
 
-        Returns when each turn has had a piece with `finish`, or was ended.
+        Raises for an adapter that cannot be loaded; the others are not concerned.
         """
+        ...
+
+    def step(self) -> int:
+        """One more token for everybody who joined; returns how many are not done yet.
+
+        When it raises, every answer is in an unknown state: `abandon` them.
+        """
+        ...
+
+    def abandon(self) -> None:
+        """Forget every answer that is not done."""
         ...
 
     def close(self) -> None: ...

@@ -6,9 +6,11 @@ group ``unift.providers``, the built-in ones through the same door as anybody's 
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import datetime
 from enum import StrEnum
+from functools import cache
 from typing import TYPE_CHECKING, Any, Literal, Protocol, runtime_checkable
 
 from pydantic import Field
@@ -56,6 +58,7 @@ class Capabilities(Frozen):
     models: tuple[str, ...] | None = Field(default=None, description="None: any that loads")
     weights_downloadable: bool
     resumable: bool = False
+    pausable: bool = Field(default=False, description="the provider has the verb of `Pausing`")
     min_rows: int = 1
     max_tokens_per_row: int | None = None
     ends_on: str | None = Field(default=None, description="last day for new jobs, YYYY-MM-DD")
@@ -174,13 +177,19 @@ class Sampling(Frozen):
 
 
 class Reply(Frozen):
-    """One answer. Token counts are None where the provider gives none."""
+    """One answer. Token counts, time and probability are None where the provider gives none.
+
+    `tool_calls` are as OpenAI writes them (id, type, function with name and arguments). `logprob`
+    is the natural logarithm of the probability of the whole answer.
+    """
 
     text: str
     finish_reason: str = "stop"
     prompt_tokens: int | None = None
     completion_tokens: int | None = None
     seconds: float | None = None
+    tool_calls: tuple[dict[str, Any], ...] = ()
+    logprob: float | None = None
 
 
 Messages = Sequence[dict[str, Any]]
@@ -297,6 +306,65 @@ class Completes(Protocol):
         ...
 
 
+class Check(Frozen):
+    """One thing that `unift doctor` looked at. `ok` is None for what is merely worth knowing.
+
+    A provider may have a verb ``checks() -> Sequence[Check]`` for its own set-up; no network.
+    """
+
+    name: str
+    ok: bool | None
+    detail: str
+    disables: str = ""
+    fix: str = ""
+
+
+@runtime_checkable
+class Pausing(Protocol):
+    """One more verb, of a provider whose capabilities say `pausable`."""
+
+    def pause(self, handle: Handle) -> None:
+        """Ask a queued or running job to halt and keep what it has; `resume` goes on with it.
+
+        A job that is paused or over already stays as it is.
+
+        Raises:
+            ProviderError: It cannot be paused now.
+        """
+        ...
+
+
+class Leftover(Frozen):
+    """A file of ours at a vendor that no job uses. `id` is empty while only its name is known."""
+
+    id: str
+    name: str
+    place: str
+
+
+@runtime_checkable
+class Uploading(Protocol):
+    """Two more verbs, of a provider that uploads data before it orders a job."""
+
+    def leftovers(self, token: str, ask: bool = False) -> Sequence[Leftover]:
+        """Uploads for `token` that no job uses: as remembered here; with `ask` as the vendor says.
+
+        None of a job that exists, or may exist because an order of it is still in doubt.
+
+        Raises:
+            ProviderError: The vendor was asked and does not answer.
+        """
+        ...
+
+    def discard(self, token: str) -> Sequence[Leftover]:
+        """Delete them; returns what was deleted. `submit` uploads anew if it has to.
+
+        Raises:
+            ProviderError: The vendor does not answer, or keeps one of them.
+        """
+        ...
+
+
 class ProviderInfo(Frozen):
     """A registered provider, whether or not it can be used here."""
 
@@ -308,6 +376,12 @@ class ProviderInfo(Frozen):
 
 
 def _entries() -> dict[str, EntryPoint]:
+    return _entries_on(tuple(sys.path))
+
+
+@cache
+def _entries_on(path: tuple[str, ...]) -> dict[str, EntryPoint]:
+    """Looking through every installed package takes some 50 ms, and every run asks."""
     from importlib.metadata import entry_points  # 20 ms that `import unift` need not pay
 
     return {entry.name: entry for entry in entry_points(group=GROUP)}
@@ -338,6 +412,30 @@ def get_provider(name: str) -> Provider:
             where="provider",
             fix=f"pip install 'unift[{name.split('-')[0]}]'",
         ) from error
+
+
+def claimant(scheme: str) -> Provider:
+    """Who answers for references of a scheme: the first provider that lists it in ``schemes``.
+
+    A provider may claim ``demo``, ``path``, ``hf`` (whatever is loaded on this machine) and
+    ``http`` (a server that speaks the OpenAI API) by a class attribute ``schemes``.
+
+    Raises:
+        UsageError: No installed provider claims it.
+    """
+    for name in sorted(_entries()):
+        try:
+            found = get_provider(name)
+        except UniftError:
+            continue  # broken or not installed: it can claim nothing
+        if scheme in getattr(found, "schemes", ()):
+            return found
+    raise UsageError(
+        f"No installed provider answers for '{scheme}:' references.",
+        code="no_claimant",
+        where="model",
+        fix="unift providers shows what is installed",
+    )
 
 
 def providers() -> list[ProviderInfo]:

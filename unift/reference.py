@@ -14,13 +14,9 @@ from pathlib import Path
 
 from unift._text import did_you_mean
 from unift.errors import RunError, UsageError
-from unift.provider import Model, get_provider, providers
+from unift.provider import Model, claimant, get_provider, providers
 from unift.runs import run as get_run
 from unift.spec import Frozen
-
-# Folders, hub ids and the demo are loaded by whoever trains on this machine; the base decides
-# precision, so plain weights go to the provider that keeps them as they are.
-_LOCAL = "local-lora"
 
 
 class Reference(Frozen):
@@ -87,8 +83,6 @@ def load(reference: str) -> Model:
                 fix=f"unift runs show {run.id}",
             )
         return get_provider(run.provider).model(run.artifact.reference)
-    if found.scheme in ("demo", "path", "hf"):
-        return get_provider(_LOCAL).model(found.rest)
-    if found.scheme == "http":
-        return get_provider("openai").model(found.rest)
+    if found.scheme in ("demo", "path", "hf", "http"):
+        return claimant(found.scheme).model(found.rest)
     return get_provider(found.scheme).model(found.rest)

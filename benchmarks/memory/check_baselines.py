@@ -42,6 +42,9 @@ def estimated(run: catalog.Measured) -> Memory:
         kernels=run.kernels,
         optimizer=run.optimizer,
         dropout=run.dropout,
+        loss="tiled",
+        # Stock TRL casts the adapters of 4-bit models; unift does not.
+        adapter_dtype="bf16" if run.tuning == "qlora" else None,
     )
 
 

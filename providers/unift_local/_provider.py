@@ -74,6 +74,7 @@ class Local:
             poll_seconds=0.2,
             weights_downloadable=True,
             resumable=True,
+            pausable=True,
             notes=("one process, one GPU or the CPU",),
         )
 
@@ -116,9 +117,10 @@ class Local:
         if status is None:
             word = "created"
             return Status(state=State.QUEUED, word=word, message="Not started yet.", resumable=True)
-        if alive and status.finished:  # its last word is written, its process not quite gone
+        ended = status.finished or status.state is State.PAUSED
+        if alive and ended:  # its last word is written, its process not quite gone
             return Status(state=State.RUNNING, word="ending", message=status.message)
-        if status.finished or alive:
+        if ended or alive:
             return status
         return _died(run)
 
@@ -130,7 +132,7 @@ class Local:
     def cancel(self, handle: Handle) -> None:
         """Ask the worker to save a checkpoint and end; kill it if it does not react in a minute."""
         run = _existing(handle)
-        if run is None or not run.locked():
+        if run is None or self._ended_while_paused(run) or not run.locked():
             return
         write_atomic(run.cancel_file, b"")
         signalled = False
@@ -147,6 +149,29 @@ class Local:
         pid = run.pid()
         if pid is not None:
             _signal(pid, signal.SIGKILL)
+
+    def pause(self, handle: Handle) -> None:
+        """Ask the worker to save the step it is at, and to end. See `unift.provider.Pausing`."""
+        run = _existing(handle)
+        if run is not None and run.locked():
+            write_atomic(run.pause_file, b"")
+
+    def _ended_while_paused(self, run: RunDir) -> bool:
+        """A paused run has no process that could be asked for the end."""
+        lock = run.take_lock()
+        if lock is None:
+            return False
+        try:
+            status = run.status()
+            paused = status is not None and status.state is State.PAUSED
+            if paused:
+                message = "Cancelled while it was paused."
+                run.write_status(
+                    Status(state=State.CANCELLED, word="cancelled", message=message, resumable=True)
+                )
+            return paused
+        finally:
+            os.close(lock)
 
     def resume(self, handle: Handle) -> Handle:
         """Go on from the last whole checkpoint; nothing happens to a run that lives or succeeded.
@@ -214,6 +239,8 @@ class LocalLora(Local):
 
     name = "local-lora"
     tunes = "lora"
+    # Of the three it is the one that keeps plain weights as they are.
+    schemes = ("demo", "path", "hf")
 
 
 class LocalQlora(Local):

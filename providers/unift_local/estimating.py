@@ -74,5 +74,5 @@ def _known(targets: Any, shape: Shape) -> tuple[str, ...] | None:
     """The targets that the formula has widths for; None, for all of them, when it lacks one."""
     if not isinstance(targets, list):
         return None
-    widths = shape.linears()
-    return tuple(targets) if all(target in widths for target in targets) else None
+    known = shape.default_targets()
+    return tuple(targets) if all(target in known for target in targets) else None

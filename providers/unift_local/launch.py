@@ -32,7 +32,7 @@ def start(run: RunDir) -> None:
     if lock is None:
         return
     try:
-        for leftover in (run.cancel_file, run.exit_file, run.pid_file):
+        for leftover in (run.cancel_file, run.pause_file, run.exit_file, run.pid_file):
             leftover.unlink(missing_ok=True)
         run.write_status(STARTING)
         inherited = 3 if lock != 3 else 4

@@ -24,6 +24,27 @@ class LocalOptions(BaseModel):
         default=None,
         description="recompute activations in the backward pass: less memory, more time",
     )
+    checkpointing: Literal["auto", "full", "selective", "offloaded"] = Field(
+        default="auto",
+        description="what gradient checkpointing recomputes: every layer, as few layers as fit, or "
+        "every layer with its input kept in main memory",
+    )
+    checkpointed_layers: int | None = Field(
+        default=None, ge=0, description="layers that selective checkpointing recomputes"
+    )
+    attention: Literal["auto", "varlen", "sdpa", "flash_attention_2", "flash_attention_3"] = Field(
+        default="auto",
+        description="varlen sees each row of a pack alone; sdpa builds a mask for the whole pack",
+    )
+    fused_adapters: bool | None = Field(
+        default=None, description="adapters and their base in one function; needs dropout 0"
+    )
+    loss: Literal["auto", "chunked", "plain"] = Field(
+        default="auto", description="chunked never holds the logits of all tokens"
+    )
+    compile: bool | None = Field(
+        default=None, description="compile a decoder layer once, for packs of constant length"
+    )
     eval_steps: int | None = Field(
         default=None, gt=0, description="optimiser steps between two evaluations (and checkpoints)"
     )

@@ -17,6 +17,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+import torch
+
 from unift.errors import DataError
 
 
@@ -74,31 +77,117 @@ def bins(lengths: Sequence[int], capacity: int) -> list[list[int]]:
     return packed
 
 
+def even_bins(lengths: Sequence[int], capacity: int) -> list[list[int]]:
+    """As few bins as `bins` makes, but filled alike where that needs no more of them.
+
+    A last forward pass over a few tokens takes nearly as long as one over many.
+    """
+    packed = bins(lengths, capacity)
+    even = -(-sum(lengths) // len(packed))
+    for slack in (64, 16, 4):  # shares of a bin left free, the smallest first
+        tried = bins(lengths, min(capacity, even + even // slack))
+        if len(tried) == len(packed):
+            return tried
+    return packed
+
+
 class StepCollator:
     """Lays the rows of one optimiser step out as micro-batches.
 
+    Packed rows lie end to end in one sequence, (1, tokens), with the bounds of each for attention
+    that keeps them apart; unpacked ones are padded to the longest, (rows, tokens).
+
     Args:
-        collate: TRL's collator, padding-free when packing.
-        micro_batch: Sequences per forward pass.
-        pack_length: Tokens per packed sequence; None pads single rows instead.
+        pad: Token that fills what is not a row.
+        micro_batch: Packs, or single rows, per forward pass.
+        pack_length: Tokens per pack; None pads single rows instead.
+        multiple: A pack's tokens are filled up to a multiple of this.
+        longest: Tokens of the longest row there is: constant, where kernels are compiled for it.
     """
 
-    def __init__(self, collate: Any, micro_batch: int, pack_length: int | None) -> None:
-        self._collate = collate
+    def __init__(
+        self,
+        pad: int,
+        micro_batch: int,
+        pack_length: int | None,
+        multiple: int = 1,
+        longest: int = 0,
+    ) -> None:
+        self._pad = pad
         self._micro_batch = micro_batch
         self._pack_length = pack_length
+        self._multiple = multiple
+        self._longest = longest
 
     def __call__(self, rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
+        """The micro-batches of a step, its tokens, and how many of them carry loss.
+
+        Each micro-batch has ``trained_at``, places in the flattened sequence whose next token
+        carries loss, and ``targets``, those tokens.
+        """
         lengths = [len(row["input_ids"]) for row in rows]
         if self._pack_length is not None:
-            sequences = bins(lengths, self._pack_length)
+            groups = even_bins(lengths, self._pack_length * self._micro_batch)
+            micro = [self._packed([rows[i] for i in group]) for group in groups]
         else:  # neighbours of like length waste the least padding
-            sequences = [[i] for i in sorted(range(len(rows)), key=lambda i: (-lengths[i], i))]
-        micro: list[dict[str, Any]] = []
-        for start in range(0, len(sequences), self._micro_batch):
-            group = [
-                i for sequence in sequences[start : start + self._micro_batch] for i in sequence
+            order = sorted(range(len(rows)), key=lambda i: (-lengths[i], i))
+            micro = [
+                self._padded([rows[i] for i in order[start : start + self._micro_batch]])
+                for start in range(0, len(order), self._micro_batch)
             ]
-            micro.append(self._collate([rows[i] for i in group]))
-        trained = sum(sum(label != -100 for label in row["labels"][1:]) for row in rows)
+        trained = sum(len(one["targets"]) for one in micro)
         return {"micro_batches": micro, "tokens": sum(lengths), "trained": trained}
+
+    def _packed(self, rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
+        lengths = [len(row["input_ids"]) for row in rows]
+        filler = -sum(lengths) % self._multiple
+        ids = np.concatenate(
+            [*(np.asarray(row["input_ids"]) for row in rows), np.full(filler, self._pad)]
+        )
+        labels = np.concatenate(
+            [*(np.asarray(row["labels"]) for row in rows), np.full(filler, -100)]
+        )
+        documents = [*lengths, filler] if filler else lengths
+        positions = np.concatenate([np.arange(length) for length in documents])
+        labels[positions == 0] = -100  # nothing predicts the first token of a row
+        bounds = np.concatenate([[0], np.cumsum(documents)])
+        if self._multiple > 1:  # few different numbers of documents: empty ones fill up
+            bounds = np.pad(bounds, (0, -(len(bounds) - 1) % 16), mode="edge")
+        cu = torch.from_numpy(bounds.astype(np.int32))
+        longest = max(self._longest, *documents)
+        return {
+            "input_ids": torch.from_numpy(ids.astype(np.int64))[None],
+            "position_ids": torch.from_numpy(positions.astype(np.int64))[None],
+            "labels": torch.from_numpy(labels.astype(np.int64))[None],
+            "cu_seq_lens_q": cu,
+            "cu_seq_lens_k": cu,
+            "max_length_q": longest,
+            "max_length_k": longest,
+            **_trained(labels[None]),
+        }
+
+    def _padded(self, rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
+        width = max(len(row["input_ids"]) for row in rows)
+        ids = np.full((len(rows), width), self._pad)
+        labels = np.full((len(rows), width), -100)
+        mask = np.zeros((len(rows), width), dtype=np.int64)
+        for number, row in enumerate(rows):
+            length = len(row["input_ids"])
+            ids[number, :length] = row["input_ids"]
+            labels[number, :length] = row["labels"]
+            mask[number, :length] = 1
+        return {
+            "input_ids": torch.from_numpy(ids),
+            "attention_mask": torch.from_numpy(mask),
+            "labels": torch.from_numpy(labels),
+            **_trained(labels),
+        }
+
+
+def _trained(labels: np.ndarray[Any, Any]) -> dict[str, torch.Tensor]:
+    """Where the next token carries loss, and which it is."""
+    wanted = np.full_like(labels, -100)
+    wanted[:, :-1] = labels[:, 1:]
+    flat = wanted.reshape(-1)
+    at = np.flatnonzero(flat != -100)
+    return {"trained_at": torch.from_numpy(at), "targets": torch.from_numpy(flat[at])}

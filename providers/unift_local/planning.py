@@ -104,6 +104,7 @@ def make_plan(spec: TrainSpec, name: str, tunes: Tunes) -> Plan:
     settings.take("optimizer", None, "adamw_torch_fused", "AdamW in one kernel per step")
     if tunes != "full":
         _adapter(settings, spec, base, tunes)
+    _speed(settings, options, base, cuda, tunes)
     settings.take("seed", wanted.seed, 42, "so that a run can be repeated")
     settings.take(
         "eval_steps",
@@ -318,6 +319,77 @@ def _layout(
         "saves most activation memory" if cuda else "main memory is rarely what is short on CPU",
         "hardware",
     )
+    kind = settings.take(
+        "checkpointing",
+        None if options.checkpointing == "auto" else options.checkpointing,
+        "selective" if options.checkpointed_layers is not None else "full",
+        "what gradient checkpointing recomputes",
+    )
+    if kind == "selective":
+        settings.take("checkpointed_layers", options.checkpointed_layers, 2**30, "all of them")
+
+
+def _speed(
+    settings: _Settings, options: LocalOptions, base: BaseModelFiles, cuda: bool, tunes: Tunes
+) -> None:
+    """How the same numbers are computed faster. None of this changes what is learnt."""
+    values = {one.name: one.value for one in settings.found}
+    half = values["dtype"] == "bf16"
+    varlen = (not cuda or half) and values["packing"]
+    attention = settings.take(
+        "attention",
+        None if options.attention == "auto" else options.attention,
+        "varlen" if varlen else "sdpa",
+        "each row of a pack attends to itself alone, without a mask"
+        if varlen
+        else "rows are not packed" if not values["packing"] else "the kernel needs bf16",
+        "hardware",
+    )
+    if attention != "sdpa" and not values["packing"]:
+        raise UsageError(
+            f"attention '{attention}' is for packed rows.",
+            code="bad_setting",
+            where="options.attention",
+            fix="turn packing on, or use sdpa",
+        )
+    if tunes != "full":
+        dropout = values["dropout"]
+        fused = settings.take(
+            "fused_adapters",
+            options.fused_adapters,
+            dropout == 0,
+            "base and adapter are one function; exact, and less memory"
+            if dropout == 0
+            else "dropout keeps base and adapter apart; set lora dropout 0 to fuse them",
+            "mapping rule",
+        )
+        if fused and dropout:
+            raise UsageError(
+                f"Fused adapters have no dropout, but dropout is {dropout:g}.",
+                code="bad_setting",
+                where="options.fused_adapters",
+                fix="set lora dropout to 0, or leave fused_adapters out",
+            )
+    settings.take(
+        "loss",
+        None if options.loss == "auto" else options.loss,
+        "chunked",
+        "logits exist for some tokens at a time, and only where a token is trained",
+    )
+    compiled = settings.take(
+        "compile",
+        options.compile,
+        False,
+        "compiling takes about a minute, which short runs do not win back",
+        "hardware",
+    )
+    if compiled and not cuda:
+        raise UsageError(
+            "Compiling is for CUDA cards.",
+            code="bad_setting",
+            where="options.compile",
+            fix="leave compile out",
+        )
 
 
 def _adapter(settings: _Settings, spec: TrainSpec, base: BaseModelFiles, tunes: Tunes) -> None:

@@ -18,13 +18,14 @@ from transformers import (
     set_seed,
 )
 from trl.trainer.sft_config import SFTConfig
-from trl.trainer.sft_trainer import DataCollatorForLanguageModeling, SFTTrainer
+from trl.trainer.sft_trainer import SFTTrainer
 
 from unift.data.rendering import render_all, stop_token_ids
 from unift.provider import Plan, State, Status
 from unift_local import checkpoint as checkpoints
-from unift_local import export, guards
+from unift_local import export, fused, guards, speed
 from unift_local.callbacks import Journal, memory_gib
+from unift_local.loss import chunked_cross_entropy, plain_head
 from unift_local.models import download
 from unift_local.packing import Row, StepCollator, make_rows
 from unift_local.quantize import four_bit_config
@@ -56,7 +57,7 @@ def run(folder: RunDir, stop: StopRequest) -> Status:
         )
     if not progress.finished:
         if stop:
-            return _cancelled(progress, bool(last))
+            return _stopped(stop, progress, bool(last))
         journal, trainer = build(folder, plan, log, stop, progress)
         folder.write_status(Status(state=State.RUNNING, word="training"))
         log.write("status", "training", total_steps=plan.value("total_steps"))
@@ -64,8 +65,9 @@ def run(folder: RunDir, stop: StopRequest) -> Status:
             trainer.evaluate()
         trainer.train(resume_from_checkpoint=str(last[0]) if last else None)
         if journal.cancelled:
-            log.write("status", "cancelled", step=progress.step)
-            return _cancelled(progress, True)
+            ended = _stopped(stop, progress, True)
+            log.write("status", ended.word, step=progress.step)
+            return ended
     step = progress.best_step if progress.best_step is not None else progress.step
     chosen = checkpoints.path_of(folder.checkpoints, step)
     metrics = {
@@ -82,11 +84,8 @@ def run(folder: RunDir, stop: StopRequest) -> Status:
     return Status(state=State.SUCCEEDED, word="succeeded")
 
 
-def _cancelled(progress: checkpoints.Progress, saved: bool) -> Status:
-    kept = f"; step {progress.step} is saved" if saved else " before the first step"
-    return Status(
-        state=State.CANCELLED, word="cancelled", message=f"Cancelled{kept}.", resumable=True
-    )
+def _stopped(stop: StopRequest, progress: checkpoints.Progress, saved: bool) -> Status:
+    return stop.outcome(f"; step {progress.step} is saved" if saved else " before the first step")
 
 
 def build(
@@ -162,7 +161,7 @@ def load_base(plan: Plan, base: str) -> Any:
         # Full tuning keeps its weights in fp32 and computes in bf16: an update of 2e-5 is lost
         # when added to a bf16 weight.
         "dtype": torch.float32 if tunes == "full" else compute,
-        "attn_implementation": "sdpa",
+        "attn_implementation": speed.attention_name(plan),
         "use_safetensors": True,
         "trust_remote_code": plan.value("trust_remote_code"),
         "device_map": {"": 0} if cuda else {"": "cpu"},
@@ -187,6 +186,8 @@ def add_adapter(plan: Plan, model: Any) -> Any:
         task_type="CAUSAL_LM",
         bias="none",
     )
+    if plan.value("fused_adapters"):
+        fused.register_layers(config)
     adapted = get_peft_model(model, config)
     adapted.peft_config["default"].base_model_name_or_path = plan.payload["base"]
     adapted.peft_config["default"].revision = plan.payload["revision"]
@@ -206,9 +207,9 @@ def arguments(plan: Plan, output: Path) -> SFTConfig:
         weight_decay=plan.value("weight_decay"),
         max_grad_norm=plan.value("max_grad_norm"),
         optim=plan.value("optimizer"),
-        bf16=plan.value("dtype") == "bf16",
+        bf16=False,  # `speed.precision` says where
         use_cpu=plan.value("device") == "cpu",
-        gradient_checkpointing=plan.value("gradient_checkpointing"),
+        gradient_checkpointing=False,  # `speed.apply` sets it up
         seed=plan.value("seed"),
         data_seed=plan.value("seed"),
         eval_strategy="no",
@@ -221,6 +222,7 @@ def arguments(plan: Plan, output: Path) -> SFTConfig:
         remove_unused_columns=False,
         dataloader_num_workers=0,
         dataloader_pin_memory=plan.value("device") == "cuda",
+        accelerator_config={"non_blocking": True},
         disable_tqdm=True,
         report_to="none",
     )
@@ -242,11 +244,14 @@ class StepTrainer(SFTTrainer):
     ) -> None:
         if tokenizer.pad_token is None:
             tokenizer.pad_token = tokenizer.eos_token
-        pack_length = plan.value("pack_length") if plan.value("packing") else None
-        collate = DataCollatorForLanguageModeling(
-            pad_token_id=tokenizer.pad_token_id, padding_free=pack_length is not None
+        packing = plan.value("packing")
+        step_collator = StepCollator(
+            tokenizer.pad_token_id,
+            plan.value("micro_batch"),
+            plan.value("pack_length") if packing else None,
+            speed.COMPILED_MULTIPLE if packing and plan.value("compile") else 1,
+            max(len(row.input_ids) for row in [*rows, *validation]),
         )
-        step_collator = StepCollator(collate, plan.value("micro_batch"), pack_length)
         records = [{"input_ids": row.input_ids, "labels": row.labels} for row in rows]
         super().__init__(
             model=model,
@@ -263,6 +268,10 @@ class StepTrainer(SFTTrainer):
             # TRL casts the adapters of 4-bit models to bf16, where small updates round to nothing.
             if parameter.requires_grad:
                 parameter.data = parameter.data.float()
+        self._plan = plan
+        speed.apply(plan, model)
+        base = model.get_base_model() if hasattr(model, "get_base_model") else model
+        self._base = base if plan.value("loss") == "chunked" and plain_head(base) else None
         self.remove_callback(PrinterCallback)  # the journal tells
         self._journal = journal
         validation_records = [
@@ -277,13 +286,31 @@ class StepTrainer(SFTTrainer):
         model.train()
         total = torch.zeros((), device=self.args.device)
         for micro in inputs["micro_batches"]:
-            prepared = self._prepare_inputs(micro)
-            with self.compute_loss_context_manager():
-                loss = self.compute_loss(model, prepared, num_items_in_batch=inputs["trained"])
+            with speed.precision(self._plan):
+                loss = self.compute_loss(
+                    model, self._prepare_inputs(micro), num_items_in_batch=inputs["trained"]
+                )
             self.accelerator.backward(loss)
             total += loss.detach()
         self._journal.add_tokens(inputs["tokens"])
         return total
+
+    def compute_loss(
+        self,
+        model: Any,
+        inputs: dict[str, Any],
+        return_outputs: bool = False,
+        num_items_in_batch: Any = None,
+    ) -> Any:
+        """The loss of a micro-batch, as its share of the step's mean over trained tokens."""
+        at, targets = inputs.pop("trained_at"), inputs.pop("targets")
+        if self._base is None:
+            return super().compute_loss(model, inputs, return_outputs, num_items_in_batch)
+        del inputs["labels"]
+        hidden = self._base.base_model(**inputs, use_cache=False).last_hidden_state
+        rows = hidden.flatten(0, 1).index_select(0, at)
+        weight = self._base.get_output_embeddings().weight
+        return chunked_cross_entropy(rows.to(weight.dtype), weight, targets) / num_items_in_batch
 
     def evaluate(self, *args: Any, **kwargs: Any) -> dict[str, float]:
         """Mean loss per trained token over the validation rows.
@@ -296,10 +323,7 @@ class StepTrainer(SFTTrainer):
         model = cast("torch.nn.Module", self.model)
         model.eval()
         total = 0.0
-        precision = torch.autocast(
-            self.args.device.type, dtype=torch.bfloat16, enabled=self.args.bf16
-        )
-        with torch.no_grad(), precision:
+        with torch.no_grad(), speed.precision(self._plan):
             for micro in self._validation["micro_batches"]:
                 prepared = self._prepare_inputs(dict(micro))
                 total += self.compute_loss(

@@ -8,6 +8,7 @@
     status.json          last known state, replaced atomically
     events.jsonl         one event a line, appended
     cancel               exists when somebody asked for the end
+    pause                exists when somebody asked for a halt
     exit.json            how the training process ended, written by the process that watches it
     worker.log           everything libraries print
     checkpoints/         `checkpoint.py`
@@ -47,6 +48,7 @@ class RunDir:
         self.status_file = folder / "status.json"
         self.events_file = folder / "events.jsonl"
         self.cancel_file = folder / "cancel"
+        self.pause_file = folder / "pause"
         self.exit_file = folder / "exit.json"
         self.log_file = folder / "worker.log"
         self.reserve_file = folder / "reserve"

@@ -65,7 +65,8 @@ def train(run: RunDir) -> int:
 
 
 class StopRequest:
-    """Somebody asked for the end: by `cancel` (a file, then SIGTERM) or by shutting down."""
+    """Somebody asked for the end, by `cancel` (a file, then SIGTERM) or by shutting down, or for a
+    halt, by `pause` (a file). Either way the next step is saved and the last."""
 
     def __init__(self, run: RunDir) -> None:
         self._run = run
@@ -82,7 +83,17 @@ class StopRequest:
         self._run.write_status(status)
 
     def __bool__(self) -> bool:
+        return self._ends or self._run.pause_file.exists()
+
+    @property
+    def _ends(self) -> bool:
         return self._signalled or self._run.cancel_file.exists()
+
+    def outcome(self, kept: str) -> Status:
+        """The state to leave behind; whoever asked for both a halt and the end gets the end."""
+        state = State.CANCELLED if self._ends else State.PAUSED
+        message = f"{state.value.capitalize()}{kept}."
+        return Status(state=state, word=state.value, message=message, resumable=True)
 
 
 class _Obituary:

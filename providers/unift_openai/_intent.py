@@ -20,6 +20,7 @@ class Upload(BaseModel):
 
     id: str
     ours: bool
+    name: str = ""
 
 
 class Intent(BaseModel):

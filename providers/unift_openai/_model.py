@@ -19,7 +19,7 @@ from unift_openai.hosts import Site
 _AT_ONCE = 8  # conversations under way
 # Newer models refuse older names; each refusal names the parameter, and is believed once.
 _OTHER_NAME = {"max_tokens": "max_completion_tokens"}
-_DROPPABLE = ("temperature", "top_p", "seed")
+_DROPPABLE = ("temperature", "top_p", "seed", "logprobs")
 
 
 class HostedModel:
@@ -42,20 +42,28 @@ class HostedModel:
         self._model = model or self._only_one()
         self._renamed: dict[str, str | None] = {}
 
-    def chat(self, messages: Messages, sampling: Sampling | None = None) -> Reply:
-        """Answer one conversation."""
+    def chat(
+        self,
+        messages: Messages,
+        sampling: Sampling | None = None,
+        tools: Messages | None = None,
+    ) -> Reply:
+        """Answer one conversation; `tools` are declarations as OpenAI writes them."""
         wanted = sampling or Sampling()
         began = time.perf_counter()
         with our_words(self._place, f"model {self._model}"):
-            answer = politely(lambda: self._ask(messages, wanted))
-        choice = answer.choices[0]
-        usage = answer.usage
+            answer = politely(lambda: self._ask(messages, wanted, tools))
+        choices: Any = answer.get("choices") or [{}]
+        message: Any = choices[0].get("message") or {}
+        usage: Any = answer.get("usage") or {}
         return Reply(
-            text=choice.message.content or choice.message.refusal or "",
-            finish_reason=choice.finish_reason or "stop",
-            prompt_tokens=usage.prompt_tokens if usage else None,
-            completion_tokens=usage.completion_tokens if usage else None,
+            text=message.get("content") or message.get("refusal") or "",
+            finish_reason=choices[0].get("finish_reason") or "stop",
+            prompt_tokens=usage.get("prompt_tokens"),
+            completion_tokens=usage.get("completion_tokens"),
             seconds=time.perf_counter() - began,
+            tool_calls=tuple(message.get("tool_calls") or ()),
+            logprob=_logprob(choices[0].get("logprobs")),
         )
 
     def chat_many(
@@ -63,6 +71,7 @@ class HostedModel:
         conversations: Sequence[Messages],
         sampling: Sampling | None = None,
         on_reply: Callable[[int, Reply], None] | None = None,
+        tools: Messages | None = None,
     ) -> list[Reply]:
         """Answer many, eight at a time; replies in the order given, `on_reply` as each is ready.
 
@@ -74,7 +83,7 @@ class HostedModel:
         replies: dict[int, Reply] = {}
         with ThreadPoolExecutor(_AT_ONCE) as pool:
             asked = {
-                pool.submit(self.chat, messages, sampling): number
+                pool.submit(self.chat, messages, sampling, tools): number
                 for number, messages in enumerate(conversations)
             }
             try:
@@ -101,7 +110,9 @@ class HostedModel:
         messages = given.pop("messages")
         began = time.perf_counter()
         try:
-            answer = self._send(messages, given)
+            answer: Any = self._send(messages, given)
+        except ValueError:
+            answer = None  # no JSON
         except openai.OpenAIError as error:
             told = translate(error, self._place, f"model {self._model}")
             if not transient(error):
@@ -117,21 +128,21 @@ class HostedModel:
                 and not isinstance(error.__cause__, httpx2.ConnectError),
             ) from error
         seconds = time.perf_counter() - began
-        if not getattr(answer, "choices", None):
+        choices = answer.get("choices") if isinstance(answer, dict) else None
+        if not choices or not isinstance(choices[0].get("message"), dict):
             raise ProviderError(
                 f"{self._place.host.name} answered with something that is no chat completion.",
                 code="no_completion",
                 where=f"model {self._model}",
                 fix="check the address: it has to end where /chat/completions begins",
             )
-        choice = answer.choices[0]
-        logprobs, usage = choice.logprobs, answer.usage
+        choice = choices[0]
         return Completion(
-            message=choice.message.model_dump(mode="json", exclude_none=True),
-            finish_reason=choice.finish_reason or "stop",
-            model=answer.model or self._model,
-            logprobs=logprobs.model_dump(mode="json", exclude_none=True) if logprobs else None,
-            usage=usage.model_dump(mode="json", exclude_none=True) if usage else None,
+            message={k: v for k, v in choice["message"].items() if v is not None},
+            finish_reason=choice.get("finish_reason") or "stop",
+            model=answer.get("model") or self._model,
+            logprobs=choice.get("logprobs"),
+            usage=answer.get("usage"),
             seconds=seconds,
         )
 
@@ -139,31 +150,37 @@ class HostedModel:
         """Close the connections. Closing twice is fine."""
         self._api.close()
 
-    def _ask(self, messages: Messages, wanted: Sampling) -> Any:
+    def _ask(self, messages: Messages, wanted: Sampling, tools: Messages | None) -> dict[str, Any]:
         given: dict[str, Any] = {
             "temperature": wanted.temperature,
             "top_p": wanted.top_p,
             "max_tokens": wanted.max_tokens,
+            "logprobs": True,
         }
         if wanted.seed is not None:
             given["seed"] = wanted.seed
+        if tools:
+            given["tools"] = list(tools)
         return self._send(messages, given)
 
-    def _send(self, messages: Messages, given: Mapping[str, Any]) -> Any:
+    def _send(self, messages: Messages, given: Mapping[str, Any]) -> dict[str, Any]:
         while True:
             names = dict(self._renamed)  # as of now: other threads learn at the same time
-            body = {
+            body: dict[str, Any] = {
                 new: value
                 for key, value in given.items()
                 if (new := names.get(key, key)) is not None
             }
+            body |= {"model": self._model, "messages": list(messages)}
             try:
-                asked: Any = list(messages)  # plain dicts; the host is the judge of them
-                return self._api.chat.completions.create(model=self._model, messages=asked, **body)
+                # The SDK's way without its types: building them takes longer than the rest of the
+                # call, and bounds how many answers a second one process can ask for.
+                return self._api.post(
+                    "/chat/completions", cast_to=httpx2.Response, body=body
+                ).json()
             except openai.BadRequestError as error:
-                key = str(error.param or "")
-                known = key in _OTHER_NAME or key in _DROPPABLE
-                if not str(error.code).startswith("unsupported") or not known or key in names:
+                key = _refused(error)
+                if key is None or key in names:
                     raise
                 self._renamed[key] = _OTHER_NAME.get(key)
 
@@ -178,3 +195,19 @@ class HostedModel:
             where=self.reference,
             fix=f"add #NAME: {', '.join(names[:5])}",
         )
+
+
+def _refused(error: openai.BadRequestError) -> str | None:
+    """The parameter that a model does not take, if unift can do without it or name it otherwise."""
+    key = str(error.param or "")
+    if "logprobs" in f"{key} {error.message}":
+        return "logprobs"
+    known = key in _OTHER_NAME or key in _DROPPABLE
+    return key if known and str(error.code).startswith("unsupported") else None
+
+
+def _logprob(value: Any) -> float | None:
+    """The log probability of the whole answer; None where not every token has one."""
+    tokens: Any = value.get("content") if isinstance(value, dict) else None
+    known: list[Any] = [one.get("logprob") for one in tokens or ()]
+    return sum(known) if known and all(isinstance(one, int | float) for one in known) else None

@@ -186,17 +186,16 @@ def _refuse(spec: TrainSpec, place: Site, options: OpenAIOptions) -> None:
 
 def _check_model(spec: TrainSpec, place: Site) -> None:
     known = _shutdown.entry(place, spec.model)
-    if not place.host.priced or (known and known.methods):
-        return
-    names = [one.id for one in catalog.models(place.host.name) if one.methods]
-    dated = [name for name in names if name.startswith(spec.model + "-")]
-    if dated:
+    if known and spec.model in known.aliases:
         raise UsageError(
             f"'{spec.model}' is an alias; only dated snapshots can be trained.",
             code="model_not_dated",
             where="model",
-            fix=f"use {dated[-1]}",
+            fix=f"use {known.id}",
         )
+    if not place.host.priced or (known and known.methods):
+        return
+    names = [one.id for one in catalog.models(place.host.name) if one.methods]
     if place.host.name == "openai" and not spec.model.startswith("ft:"):
         raise UsageError(
             f"OpenAI does not train '{spec.model}'.",

@@ -14,6 +14,7 @@ from unift.provider import (
     Event,
     Failure,
     Handle,
+    Leftover,
     Model,
     Plan,
     State,
@@ -70,6 +71,7 @@ class OpenAIShaped(Keeper):
             formats=("openai-chat", "openai-preference"),
             weights_downloadable=place.host.weights,
             resumable=False,
+            pausable=place.host.pauses,
             min_rows=10,
             max_tokens_per_row=known.max_tokens_per_example if known else None,
             ends_on=until.isoformat() if until else None,
@@ -145,6 +147,9 @@ class OpenAIShaped(Keeper):
                 where=token,
                 fix=f"in {wait:.0f} seconds: unift runs reconcile",
             )
+        if intent is not None and intent.attempted is not None:
+            intent.attempted = None  # the doubt is settled: that order never arrived
+            intent.save(self.name)
         return None
 
     def poll(self, handle: Handle) -> Status:
@@ -191,19 +196,27 @@ class OpenAIShaped(Keeper):
         self._act(handle, "cancel")
 
     def pause(self, handle: Handle) -> None:
-        """Halt a job; `resume` goes on with it. Not part of the seam: few hosts can.
+        """Halt a job; `resume` goes on with it. One that is paused or over stays as it is.
 
         Raises:
             ProviderError: The host cannot, or not now.
         """
         if not self.host.pauses:
-            raise ProviderError(f"{self.name} cannot pause a job.", code="not_pausable")
-        if not self._act(handle, "pause"):
             raise ProviderError(
-                f"The job is {self.poll(handle).word} and cannot be paused.",
+                f"{self.name} cannot pause a job.",
                 code="not_pausable",
                 where=handle.id,
-                fix="unift runs show",
+                fix="let it go on, or cancel it",
+            )
+        if self._act(handle, "pause"):
+            return
+        status = self.poll(handle)
+        if not status.finished and status.state is not State.PAUSED and status.word != "pausing":
+            raise ProviderError(
+                f"The job is {status.word} and cannot be paused now.",
+                code="not_pausable",
+                where=handle.id,
+                fix="try again when it runs",
             )
 
     def resume(self, handle: Handle) -> Handle:
@@ -268,6 +281,48 @@ class OpenAIShaped(Keeper):
             return load(f"path:{reference}")
         return HostedModel(site(self.name), reference, reference)
 
+    def leftovers(self, token: str, ask: bool = False) -> Sequence[Leftover]:
+        """Uploads for `token` that no job uses. See `unift.provider.Uploading`."""
+        from unift_openai._intent import load
+
+        intent = load(self.name, token)
+        if intent is None:
+            return []
+        from unift_openai import _leftovers
+        from unift_openai._calls import our_words
+
+        place = site(self.name, intent.base_url, intent.metadata)
+        if not ask:
+            return _leftovers.remembered(place, intent)
+        with our_words(place, token):
+            return _leftovers.there(place, intent) or []
+
+    def discard(self, token: str) -> Sequence[Leftover]:
+        """Delete them. See `unift.provider.Uploading`.
+
+        Raises:
+            ProviderError: The host does not answer, or keeps one of them.
+        """
+        from unift_openai import _leftovers
+        from unift_openai._calls import our_words
+        from unift_openai._intent import load
+
+        intent = load(self.name, token)
+        if intent is None:
+            return []
+        place = site(self.name, intent.base_url, intent.metadata)
+        with our_words(place, token):
+            done, kept = _leftovers.delete(place, intent)
+        if kept:
+            names = ", ".join(one.id or one.name for one, _ in kept)
+            raise ProviderError(
+                f"{self.name} did not delete {names} ({kept[0][1]}).",
+                code="not_deleted",
+                where=token,
+                fix="try again: unift runs reconcile --delete-orphans",
+            )
+        return done
+
     # --- inside -------------------------------------------------------------------------------
 
     def _handle(self, intent: Intent, job: str) -> Handle:
@@ -318,6 +373,7 @@ class OpenAI(OpenAIShaped):
     """OpenAI itself, and with ``base_url`` any server that speaks its API."""
 
     name = "openai"
+    schemes = ("http",)
 
 
 class Azure(OpenAIShaped):

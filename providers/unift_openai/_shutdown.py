@@ -120,11 +120,12 @@ def refused(found: Deadlines, spec: TrainSpec, uploads: str) -> ProviderError:
 
 
 def _ways_out(spec: TrainSpec) -> str:
-    data = shlex.quote(spec.data)
+    data, provider = shlex.quote(spec.data), spec.provider
+    old = shlex.quote(f"{provider}:{spec.model}")
     return (
-        f"compare what replaces it: unift estimate --model {_INSTEAD} --data {data}; "
-        f"train it on your own GPU: unift train --provider local-qlora --model {_INSTEAD} "
-        f"--data {data}"
+        f"see what you have: unift migrate inventory --source {provider}; "
+        f"plan the way out: unift migrate plan --source {old} --to local-qlora; "
+        f"compare what it costs: unift estimate --model {_INSTEAD} --data {data}"
     )
 
 

@@ -132,12 +132,12 @@ class Submission:
         def attempt() -> Upload:
             for file in pages(lambda: self.api.files.list(purpose="fine-tune", limit=_PAGE), 1):
                 if (file.filename, file.bytes) == (name, len(raw)) and file.status != "error":
-                    return Upload(id=file.id, ours=name in self.intent.begun)
+                    return Upload(id=file.id, ours=name in self.intent.begun, name=name)
             if name not in self.intent.begun:
                 self.intent.begun.append(name)
                 self.intent.save(self.name)
             made = self.api.files.create(file=(name, raw), purpose="fine-tune", timeout=600.0)
-            return Upload(id=made.id, ours=True)
+            return Upload(id=made.id, ours=True, name=name)
 
         # Repeating is safe: every attempt looks first, and a stray copy costs nothing.
         self.intent.uploads[part] = politely(attempt)
@@ -145,32 +145,20 @@ class Submission:
 
     def discard(self) -> str:
         """Delete the uploads of this submission that no job uses; says what became of them."""
-        told: list[str] = []
-        for part, upload in list(self.intent.uploads.items()):
-            if not upload.ours:
-                continue
-            try:
-                if self._used(upload.id):
-                    continue
-                politely(lambda id=upload.id: self.api.files.delete(id))
-                told.append(f"The uploaded file {upload.id} was deleted again.")
-                del self.intent.uploads[part]
-            except openai.NotFoundError:
-                del self.intent.uploads[part]
-            except openai.OpenAIError as error:
-                told.append(
-                    f"The uploaded file {upload.id} could not be deleted "
-                    f"({redact(type(error).__name__)}) and stays at {self.place.host.name}."
-                )
-        self.intent.save(self.name)
-        return " ".join(told)
+        from unift_openai import _leftovers
 
-    def _used(self, file_id: str) -> bool:
-        """Whether another submission came upon this upload and trains on it."""
-        if not self.place.host.keeps_metadata:
-            return False
-        jobs = pages(lambda: self.api.fine_tuning.jobs.list(limit=_PAGE))
-        return any(file_id in (job.training_file, job.validation_file) for job in jobs)
+        try:
+            done, kept = _leftovers.delete(self.place, self.intent)
+        except openai.OpenAIError as error:
+            remembered = _leftovers.remembered(self.place, self.intent)
+            done, kept = [], [(one, type(error).__name__) for one in remembered]
+        told = [f"The uploaded file {one.id} was deleted again." for one in done]
+        told += [
+            f"The uploaded file {one.id or one.name} could not be deleted ({redact(why)}) and "
+            f"stays at {self.place.host.name}; unift runs reconcile --delete-orphans deletes it."
+            for one, why in kept
+        ]
+        return " ".join(told)
 
     # --- the call that costs money ------------------------------------------------------------
 

@@ -31,9 +31,11 @@ def test_an_unknown_gpu_names_the_nearest(typo: str, meant: str) -> None:
 
 
 def test_an_alias_without_the_date_names_the_snapshot() -> None:
-    with pytest.raises(UsageError, match="gpt-4o-mini") as caught:
-        catalog.model("gpt-4o-mini", "openai")
-    assert "gpt-4o-mini-2024-07-18" in caught.value.fix
+    assert catalog.model("gpt-4.1-mini", "openai").id == "gpt-4.1-mini-2025-04-14"
+    assert catalog.model("gpt-4o", "openai").id == "gpt-4o-2024-08-06"
+    found = catalog.price("gpt-4.1-mini", "openai")
+    assert found is not None
+    assert found.usd_per_1m_tokens == 5
 
 
 def test_the_same_id_at_two_vendors() -> None:

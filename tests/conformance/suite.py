@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from unift.errors import UniftError, UsageError
-from unift.provider import Capabilities, Event, Handle, Plan, Provider, State, Status
+from unift.provider import Capabilities, Event, Handle, Pausing, Plan, Provider, State, Status
 from unift.spec import TrainSpec
 
 TOKEN = "unift-conformance"
@@ -38,6 +38,13 @@ class ProviderConformance:
         while not (status := provider.poll(handle)).finished:
             assert time.monotonic() < deadline, f"still {status}"
             time.sleep(min(pause, 1.0))
+        return status
+
+    def until_halted(self, provider: Provider, handle: Handle) -> Status:
+        deadline = time.monotonic() + self.patience
+        while (status := provider.poll(handle)).state is not State.PAUSED and not status.finished:
+            assert time.monotonic() < deadline, f"still {status}"
+            time.sleep(min(provider.capabilities().poll_seconds, 1.0))
         return status
 
     # --- planning -----------------------------------------------------------------------------
@@ -163,3 +170,24 @@ class ProviderConformance:
         else:
             with pytest.raises(UniftError):
                 provider.resume(handle)
+
+    def test_pause_and_resume(self, provider: Provider, spec: TrainSpec) -> None:
+        pausable = provider.capabilities(spec.model).pausable
+        if not pausable:
+            pytest.skip("it says that it cannot pause; Run.pause refuses (tests/runs)")
+        assert isinstance(provider, Pausing)
+        handle = provider.submit(provider.plan(spec), TOKEN)
+        provider.poll(handle)
+        provider.pause(handle)
+        provider.pause(handle)
+        status = self.until_halted(provider, handle)
+        if status.state is State.SUCCEEDED:
+            pytest.skip("the job was quicker than the pause")
+        assert (status.state, status.resumable) == (State.PAUSED, True), status
+        assert provider.poll(handle).state is State.PAUSED, "a pause lasts"
+        provider.pause(handle)
+        resumed = provider.resume(handle)
+        assert self.until_finished(provider, resumed).state is State.SUCCEEDED
+        self.check_events(provider, resumed, list(provider.events(resumed)))
+        provider.pause(resumed)
+        assert provider.poll(resumed).state is State.SUCCEEDED, "a late pause changes nothing"

@@ -13,9 +13,11 @@ from hypothesis import strategies as st
 
 from tests.data.strategies import lines, odd_rows, plain_rows, spellings, tidy_rows
 from unift.data import codes, count_rows, fingerprint, read_examples, validate
+from unift.data._lines import Block
 from unift.data._parse import parse
 from unift.data._row import check_row
-from unift.data._rows import plain
+from unift.data._rows import identity
+from unift.data._rows import plain_rows as quick_rows
 from unift.errors import DataError
 
 QUIET = settings(deadline=None, suppress_health_check=list(HealthCheck), max_examples=300)
@@ -57,17 +59,49 @@ def complaint(read: Any, path: Path) -> DataError | None:
 
 
 @QUIET
-@given(line=st.one_of(spellings(st.one_of(tidy_rows, plain_rows)), lines))
-@example(line=GOOD.replace(b"Yo", b"\\u0054ODO"))
-@example(line=GOOD.replace(b'"content": "Yo"', b'"content": "a", "content": "Yo"'))
-@example(line=GOOD.replace(b"Yo", rb"say \":\" and \\"))
-def test_the_fast_way_passes_only_what_the_slow_way_passes(line: bytes) -> None:
-    fast = plain(line)
-    if fast is not None:
+@given(body=st.lists(st.one_of(spellings(st.one_of(tidy_rows, plain_rows)), lines), min_size=1))
+@example(body=[GOOD, GOOD.replace(b"Yo", b"\\u0054ODO")])
+@example(body=[GOOD.replace(b'"content": "Yo"', b'"content": "a", "content": "Yo"')])
+@example(body=[GOOD.replace(b'"content": "Yo"', b'"content" : "a", "content": "Yo"')])
+@example(body=[GOOD.replace(b"Yo", rb"say \":\" and \\"), GOOD])
+@example(body=[GOOD + b" " + GOOD, b""])
+@example(body=[GOOD[:-1], b"}", GOOD + GOOD, b""])
+@example(body=[GOOD, GOOD.replace(b'"Yo"', b'" Yo"'), GOOD.replace(b'"Hi"', b'" "')])
+@example(body=[GOOD.replace(b'"Yo"', '"Ãº Yo and more of that"'.encode()), GOOD])
+@example(body=[GOOD.replace(b"Yo", b"As an AI I will not do that, whatever you say"), GOOD])
+@example(body=[GOOD.replace(b"Yo", b"{{name}} is a very good name for a cat"), GOOD])
+@example(body=[GOOD.replace(b"Yo", b"[INST]"), GOOD.replace(b"Hi", b"x]"), GOOD])
+def test_the_fast_way_passes_only_what_the_slow_way_passes(body: list[bytes]) -> None:
+    data = b"\n".join(body)
+    assume(data)
+    block = Block(1, data, 0)
+    assert block.lines == data.split(b"\n")
+    fast = quick_rows(block)
+    texts = iter(fast.texts)
+    for index, roles in zip(fast.lines, fast.roles, strict=True):
+        line = block.lines[index]
         assert noted(line) == []
         row = json.loads(line)
-        assert [message["role"] for message in row["messages"]] == list(fast[0])
-        assert [message["content"] for message in row["messages"]] == list(fast[1])
+        assert [message["role"] for message in row["messages"]] == list(roles)
+        assert [message["content"] for message in row["messages"]] == [next(texts) for _ in roles]
+    assert list(texts) == []
+    assert fast.answers() == [row[-1].content for row in fast.rows]
+    assert all(len(row) == fast.width for row in fast.rows) or not fast.width
+    # The same row has the same identity, whatever way it goes.
+    for at, (prompt, answer) in enumerate(zip(*fast.identities(), strict=True)):
+        said = [message.content for message in fast.rows[at]]
+        assert identity(fast.roles[at], said, "") == (prompt, answer)
+
+
+def test_rows_without_a_fault_take_the_fast_way_beside_rows_with_one() -> None:
+    more = [
+        GOOD.replace(b"Yo", rb"say \"\u00e9\" <b> ]"),
+        GOOD.replace(b'"Yo"', b'"Yo", "weight": 1'),
+        GOOD + b"\r",
+    ]
+    body = [GOOD, b"{", *more, b"", GOOD.replace(b"Yo", b""), GOOD]
+    for data, fast in (((b"\n".join(body)), [0, 2, 3, 4, 7]), (b"\n".join(more), [0, 1, 2])):
+        assert quick_rows(Block(1, data, 0)).lines == fast
 
 
 @QUIET

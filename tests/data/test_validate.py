@@ -226,6 +226,25 @@ def test_tool_rows_with_other_tools_are_no_duplicates(write: Write) -> None:
     assert found(validate(write([*rows, rows[0]])), "UD600") == [("warning", 3, ())]
 
 
+def test_arguments_are_checked_to_the_bottom_and_the_path_goes_into_them(write: Write) -> None:
+    place = {"type": "object", "properties": {"zip": {"type": "string", "pattern": "^(0+)+$"}}}
+    schema = {"type": "object", "properties": {"stops": {"type": "array", "items": place}}}
+    tool = {"type": "function", "function": {"name": "go", "parameters": schema}}
+    arguments = json.dumps({"stops": [{"zip": "000"}, {"zip": "0" * 5000 + "x"}, {"zip": 3}]})
+    call = {"id": "a", "type": "function", "function": {"name": "go", "arguments": arguments}}
+    said = [{"role": "user", "content": "Go."}, {"role": "assistant", "tool_calls": [call]}]
+    report = validate(write([*many(60), {"messages": said, "tools": [tool]}]))
+    inside = "messages[1].tool_calls[0].function.arguments"
+    assert [(f.code, f.line, f.path) for f in report.findings] == [
+        ("UD312", 61, f"{inside}.stops[1].zip"),
+        ("UD312", 61, f"{inside}.stops[2].zip"),
+    ]
+    # The caret is where the arguments start: what is inside them has no place of its own.
+    shown, caret = report.findings[0].excerpt.split("\n")
+    assert shown[caret.index("^") :].startswith('"{')
+    assert all(len(finding.message) < 250 for finding in report.findings)
+
+
 @pytest.mark.parametrize("pack", [gzip.compress, zstandard.compress])
 def test_compressed_files_are_read(write: Write, tmp_path: Path, pack: Any) -> None:
     plain = Path(write([*many(60), {"messages": []}]))

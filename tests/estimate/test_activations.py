@@ -25,6 +25,38 @@ SIZES = {
 }
 
 
+EXTRA: dict[str, dict[str, Any]] = {
+    "qwen3_moe": {
+        "num_experts": 8,
+        "num_experts_per_tok": 2,
+        "moe_intermediate_size": 40,
+        "decoder_sparse_step": 1,
+    },
+    "gemma3_text": {"sliding_window": 16},
+    "deepseek_v3": {
+        "num_key_value_heads": 4,
+        "head_dim": 8,
+        "kv_lora_rank": 20,
+        "q_lora_rank": None,
+        "qk_rope_head_dim": 8,
+        "qk_nope_head_dim": 16,
+        "v_head_dim": 12,
+        "n_routed_experts": 8,
+        "n_shared_experts": 2,
+        "num_experts_per_tok": 2,
+        "moe_intermediate_size": 40,
+        "first_k_dense_replace": 0,
+        "n_group": 1,
+        "topk_group": 1,
+    },
+}
+
+
+def _targets(family: str) -> tuple[str, ...]:
+    config = {"model_type": family, **SIZES, **EXTRA.get(family, {}), "num_hidden_layers": 1}
+    return Shape.from_config(config).default_targets()
+
+
 def saved_by_autograd(family: str, layers: int, mode: str, **how: Any) -> int:
     """Bytes of all distinct tensors kept for the backward pass of the decoder, no parameters."""
     import torch
@@ -32,7 +64,8 @@ def saved_by_autograd(family: str, layers: int, mode: str, **how: Any) -> int:
     from transformers import AutoConfig, AutoModelForCausalLM
 
     torch.manual_seed(0)
-    config = AutoConfig.for_model(family, **SIZES, num_hidden_layers=layers, use_cache=False)
+    sizes = {**SIZES, **EXTRA.get(family, {})}
+    config = AutoConfig.for_model(family, **sizes, num_hidden_layers=layers, use_cache=False)
     config._attn_implementation = how.get("attention", "sdpa")
     model = AutoModelForCausalLM.from_config(config)
     tuning, dtype = mode.split()
@@ -43,7 +76,8 @@ def saved_by_autograd(family: str, layers: int, mode: str, **how: Any) -> int:
         adapter = LoraConfig(
             r=4,
             lora_dropout=how.get("dropout", 0.0),
-            target_modules=list(how.get("targets", ALL_TARGETS)),
+            target_modules=list(how.get("targets", _targets(family))),
+            use_dora=how.get("dora", False),
             task_type="CAUSAL_LM",
         )
         model = get_peft_model(model, adapter)
@@ -88,6 +122,12 @@ CASES: list[tuple[str, str, dict[str, Any]]] = [
     ("qwen3", "full mixed", {}),
     ("mistral", "lora bf16", {}),
     ("qwen2", "lora fp32", {}),
+    ("gemma3_text", "lora bf16", {}),
+    ("gemma3_text", "full mixed", {}),
+    ("deepseek_v3", "lora bf16", {}),
+    ("qwen3_moe", "lora bf16", {}),
+    ("qwen3_moe", "full mixed", {}),
+    ("llama", "lora bf16", {"dora": True}),
 ]
 
 
@@ -98,7 +138,9 @@ CASES: list[tuple[str, str, dict[str, Any]]] = [
 def test_one_layer_keeps_what_the_formula_says(family: str, mode: str, how: dict[str, Any]) -> None:
     real = saved_by_autograd(family, 3, mode, **how) - saved_by_autograd(family, 2, mode, **how)
     tuning, dtype = mode.split()
-    shape = Shape.from_config({"model_type": family, **SIZES, "num_hidden_layers": 1})
+    shape = Shape.from_config(
+        {"model_type": family, **SIZES, **EXTRA.get(family, {}), "num_hidden_layers": 1}
+    )
     memory = estimate_memory(
         shape,
         tuning=tuning,  # type: ignore[arg-type]  # a word of the table above

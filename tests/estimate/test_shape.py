@@ -37,6 +37,23 @@ SMALL = {
     "num_key_value_heads": 2,
 }
 
+LATENT = {
+    **SMALL,
+    "num_key_value_heads": 4,
+    "kv_lora_rank": 16,
+    "qk_rope_head_dim": 8,
+    "qk_nope_head_dim": 16,
+    "v_head_dim": 24,
+    "n_routed_experts": 4,
+    "n_shared_experts": 2,
+    "num_experts_per_tok": 2,
+    "moe_intermediate_size": 32,
+    "first_k_dense_replace": 1,
+    "n_group": 1,
+    "topk_group": 1,
+    "tie_word_embeddings": False,
+}
+
 CONFIGS: dict[str, dict[str, Any]] = {
     "llama tied": {"model_type": "llama", **SMALL, "tie_word_embeddings": True},
     "llama untied": {"model_type": "llama", **SMALL, "tie_word_embeddings": False},
@@ -68,6 +85,31 @@ CONFIGS: dict[str, dict[str, Any]] = {
         "moe_intermediate_size": 32,
         "mlp_only_layers": [1],
         "tie_word_embeddings": False,
+    },
+    "latent attention": {"model_type": "deepseek_v3", **LATENT, "q_lora_rank": None},
+    "latent queries too": {"model_type": "deepseek_v3", **LATENT, "q_lora_rank": 24},
+    "experts with a shared one": {
+        "model_type": "qwen2_moe",
+        **SMALL,
+        "num_experts": 4,
+        "num_experts_per_tok": 2,
+        "moe_intermediate_size": 32,
+        "shared_expert_intermediate_size": 48,
+        "tie_word_embeddings": False,
+    },
+    "gemma3 with a vision tower": {
+        "model_type": "gemma3",
+        "text_config": {"model_type": "gemma3_text", **SMALL, "head_dim": 32},
+        "vision_config": {
+            "model_type": "siglip_vision_model",
+            "hidden_size": 48,
+            "intermediate_size": 100,
+            "num_hidden_layers": 2,
+            "num_attention_heads": 4,
+            "image_size": 56,
+            "patch_size": 14,
+        },
+        "mm_tokens_per_image": 4,
     },
     "mixtral": {
         "model_type": "mixtral",

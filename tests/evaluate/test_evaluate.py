@@ -311,28 +311,6 @@ def test_samples_show_both_ways_first(test_file: str) -> None:
     assert lost["expected"] == ANSWERS[lost["prompt"]]
 
 
-def test_rows_without_a_text_answer_are_left_out_and_counted(tmp_path: Path) -> None:
-    call = {"id": "1", "type": "function", "function": {"name": "f", "arguments": "{}"}}
-    rows = [
-        {"messages": [{"role": "user", "content": q}, {"role": "assistant", "content": a}]}
-        for q, a in ANSWERS.items()
-    ]
-    rows.append(
-        {
-            "messages": [
-                {"role": "user", "content": "Call it."},
-                {"role": "assistant", "tool_calls": [call]},
-            ],
-            "tools": [{"type": "function", "function": {"name": "f", "parameters": {}}}],
-        }
-    )
-    path = tmp_path / "mixed.jsonl"
-    path.write_text("\n".join(map(json.dumps, rows)))
-    found = evaluate(good(), path, against=[], report=False)
-    assert found.candidates[0].n == 60
-    assert any("left out" in warning for warning in found.warnings)
-
-
 def test_progress_reaches_its_end(test_file: str) -> None:
     seen: list[tuple[int, int]] = []
     evaluate(good(), test_file, base=weak(), report=False, progress=lambda *now: seen.append(now))

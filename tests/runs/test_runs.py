@@ -274,3 +274,59 @@ def _plan(data: str) -> Any:
     from unift.provider import get_provider
 
     return get_provider("echo").plan(make_spec(provider="echo", model="base", data=data))
+
+
+def test_pause_halts_and_resume_goes_on(capitals: str) -> None:
+    run = start(capitals, steps=5)
+    run.refresh()
+    assert run.pause().state is State.PAUSED
+    assert run.pause().state is State.PAUSED, "twice is once"
+    assert (run.status, run.resumable, run.finished) == ("paused", True, False)
+    assert list(run.events())[-1].data == {"status": "paused"}, "following ends at a pause"
+    with pytest.raises(RunError, match="paused") as caught:
+        run.wait()
+    assert caught.value.fix == f"unift runs resume {run.id}"
+    assert run.resume().wait().state is State.SUCCEEDED
+    with pytest.raises(UsageError, match="nothing to pause"):
+        run.pause()
+
+
+def test_a_paused_run_can_be_cancelled(capitals: str) -> None:
+    run = start(capitals, steps=5)
+    assert run.pause().cancel().state is State.CANCELLED
+
+
+def test_a_provider_that_cannot_pause_says_so_and_who_can(
+    capitals: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from unift_echo import Echo
+
+    run = start(capitals, steps=5)
+    able = Echo().capabilities()
+    monkeypatch.setattr(
+        Echo, "capabilities", lambda self, model=None: able.model_copy(update={"pausable": False})
+    )
+    with pytest.raises(ProviderError) as caught:
+        run.pause()
+    assert caught.value.code == "not_pausable"
+    assert "local-lora" in caught.value.message
+    assert "echo" not in caught.value.message.partition("(")[2]
+    assert run.refresh().state is State.RUNNING, "nothing happened to it"
+
+
+def test_the_command_line_pauses_and_resumes(
+    capitals: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from unift.cli import main
+
+    run = start(capitals, steps=9)
+
+    def said(*words: str) -> Any:
+        monkeypatch.setattr("sys.argv", ["unift", "runs", *words, "--json"])
+        with pytest.raises(SystemExit):
+            main()
+        return json.loads(capsys.readouterr().out)
+
+    assert said("pause", run.id)["status"] == "paused"
+    assert said("resume", run.id)["status"] == "succeeded"
+    assert said("pause", run.id)["error"]["code"] == "not_pausable"

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import json
+import random
+import shutil
 import warnings
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from unift.demo import model_path
-from unift.engine import Engine, Prepared, Turn, open_engine
+from unift.engine import Delta, Engine, Turn, open_engine
 from unift.errors import DataError, UsageError
 from unift.provider import Sampling, get_provider
 
@@ -44,17 +48,27 @@ def engine() -> Any:
 
 def ask(engine: Engine, turns: list[Turn]) -> list[tuple[str, str, int]]:
     """(text, finish, tokens) of each."""
-    batch: list[Prepared] = [engine.prepare(turn) for turn in turns]
-    texts, ends = [""] * len(batch), [("", 0)] * len(batch)
+    heard = [Heard() for _ in turns]
+    for one, ear in zip(turns, heard, strict=True):
+        engine.join(engine.prepare(one), ear)
+    while engine.step():
+        pass
+    return [(ear.text, *ear.end) for ear in heard]
 
-    def on_delta(index: int, piece: Any) -> bool:
-        texts[index] += piece.text
+
+class Heard:
+    """Collects an answer."""
+
+    def __init__(self, most: int = 1_000_000) -> None:
+        self.text, self.end, self.pieces = "", ("", 0), list[Delta]()
+        self._most = most  # pieces until it leaves
+
+    def __call__(self, piece: Delta) -> bool:
+        self.text += piece.text
+        self.pieces.append(piece)
         if piece.finish:
-            ends[index] = (piece.finish, piece.completion_tokens)
-        return True
-
-    engine.answer(batch, on_delta)
-    return [(text, *end) for text, end in zip(texts, ends, strict=True)]
+            self.end = (piece.finish, piece.completion_tokens)
+        return len(self.pieces) < self._most
 
 
 def turn(adapter: str | None = None, **sampling: Any) -> Turn:
@@ -70,6 +84,64 @@ def test_a_mixed_batch_answers_as_each_model_alone(engine: Engine, adapters: lis
         alone = get_provider("local-lora").model(adapter or "demo")
         assert text == alone.chat(QUESTION, Sampling(max_tokens=24)).text
         alone.close()
+
+
+def test_answers_are_the_same_whoever_joins_and_leaves_meanwhile(
+    engine: Engine, adapters: list[str]
+) -> None:
+    """Each joins at another step, with another length and adapter; some leave early."""
+    chance = random.Random(7)
+    words = QUESTION[0]["content"].split() * 3
+    turns = [
+        Turn(
+            messages=({"role": "user", "content": " ".join(words[: chance.randint(1, 15)])},),
+            adapter=chance.choice([None, *adapters]),
+            sampling=Sampling(
+                max_tokens=chance.randint(1, 40),
+                temperature=chance.choice([0.0, 0.0, 1.0]),
+                seed=number,
+            ),
+        )
+        for number in range(40)
+    ]
+    alone = [ask(engine, [one])[0] for one in turns]
+    heard = [Heard(chance.choice([3, *[99] * 5])) for _ in turns]
+    waiting = list(zip(turns, heard, strict=True))
+    most = 0
+    while waiting or most:
+        for _ in range(chance.randint(0, 4)):
+            if waiting:
+                one, ear = waiting.pop()
+                engine.join(engine.prepare(one), ear)
+        most = engine.step()
+    for ear, (text, finish, count) in zip(heard, alone, strict=True):
+        if ear.end[0]:
+            assert (ear.text, *ear.end) == (text, finish, count)
+        else:
+            assert text.startswith(ear.text)
+    assert sum(bool(ear.end[0]) for ear in heard) > 25
+
+
+def test_a_model_that_sees_only_a_window_answers_the_same_in_company(tmp_path: Path) -> None:
+    """Its cache cannot be padded later, so rows that join later stay apart."""
+    folder = tmp_path / "window"
+    shutil.copytree(model_path(), folder)
+    config = json.loads((folder / "config.json").read_text())
+    kinds = ["full_attention", "sliding_attention"] * (config["num_hidden_layers"] // 2)
+    config |= {"use_sliding_window": True, "sliding_window": 24, "layer_types": kinds}
+    (folder / "config.json").write_text(json.dumps(config))
+    engine = open_engine("local-lora", str(folder), 3)
+    (alone,) = ask(engine, [turn()])
+    heard = [Heard() for _ in range(3)]
+    for ear in heard:
+        engine.join(engine.prepare(turn(max_tokens=24 if ear is heard[1] else 8)), ear)
+        engine.step()
+    assert heard[0].pieces, "the first has begun"
+    while engine.step():
+        pass
+    assert (heard[1].text, *heard[1].end) == alone
+    assert all(alone[0].startswith(ear.text) for ear in heard)
+    engine.close()
 
 
 def test_the_adapter_unused_for_longest_goes_first(engine: Any, adapters: list[str]) -> None:
@@ -95,9 +167,10 @@ def test_stops_lengths_and_leaving(engine: Engine) -> None:
     (stopped,) = ask(engine, [turn().model_copy(update={"stop": (cut,)})])
     assert stopped[:2] == (whole[0][: whole[0].index(cut)], "stop")
     assert ask(engine, [turn(max_tokens=2)])[0][1:] == ("length", 2)
-    seen: list[int] = []
-    engine.answer([engine.prepare(turn())], lambda _, piece: seen.append(1) or False)
-    assert len(seen) == 1, "whoever leaves is not answered any more"
+    leaver = Heard(most=1)
+    engine.join(engine.prepare(turn()), leaver)
+    assert engine.step() == 0, "whoever leaves is not answered any more"
+    assert len(leaver.pieces) == 1
 
 
 def test_drawing_follows_the_models_probabilities(engine: Engine) -> None:
@@ -105,20 +178,16 @@ def test_drawing_follows_the_models_probabilities(engine: Engine) -> None:
     import math
     from collections import Counter
 
-    first: list[str] = []
-    told: dict[str, float] = {}
-
-    def on_delta(_: int, piece: Any) -> bool:
-        for one in piece.logprobs:
-            first.append(one.token)
-            told[one.token] = one.logprob
-        return True
-
     ask_for = {"top_logprobs": 0}
     turns = [
         turn(max_tokens=1, temperature=1.0, seed=n).model_copy(update=ask_for) for n in range(600)
     ]
-    engine.answer([engine.prepare(one) for one in turns], on_delta)
+    heard = [Heard() for _ in turns]
+    for one, ear in zip(turns, heard, strict=True):
+        engine.join(engine.prepare(one), ear)
+    engine.step()
+    drawn = [one for ear in heard for piece in ear.pieces for one in piece.logprobs]
+    first, told = [one.token for one in drawn], {one.token: one.logprob for one in drawn}
     token, count = Counter(first).most_common(1)[0]
     share = math.exp(told[token])
     # Five standard deviations of a binomial: a wrong draw fails, luck does not.

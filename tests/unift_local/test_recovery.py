@@ -65,12 +65,21 @@ def test_sigkill_and_resume_end_bit_identical(spec: Callable[..., Any]) -> None:
     assert best[0] == best[1]
 
 
-def test_cancel_between_evaluations_resumes_bit_identical(spec: Callable[..., Any]) -> None:
+def test_pause_and_cancel_between_evaluations_resume_bit_identical(
+    spec: Callable[..., Any],
+) -> None:
     local = LocalLora()
     plan = local.plan(spec(epochs=20, packing=False, options={"eval_steps": 40}))
     calm = local.submit(plan, "calm")
     stopped = local.submit(plan, "stopped")
     follow(local, stopped, until=lambda event: event.kind == "metrics" and event.data["step"] > 9)
+    local.pause(stopped)
+    follow(local, stopped, until=lambda event: event.message == "paused")
+    while (status := local.poll(stopped)).state is State.RUNNING:
+        pass  # it has said so, and ends
+    assert (status.state, status.resumable) == (State.PAUSED, True)
+    local.resume(stopped)
+    follow(local, stopped, until=lambda event: event.kind == "metrics" and event.data["step"] > 25)
     local.cancel(stopped)
     status, _ = follow(local, stopped)
     assert status.state == State.CANCELLED

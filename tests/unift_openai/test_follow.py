@@ -11,10 +11,10 @@ from hypothesis import strategies as st
 from unift_openai._results import last_figures
 
 from tests.unift_openai.conftest import BASE
-from tests.vendors.openai_vendor import Vendor
+from tests.vendors.openai_vendor import KEY, Vendor
 from unift import start
-from unift.errors import ProviderError
-from unift.provider import Provider, Sampling, State
+from unift.errors import ProviderError, UsageError
+from unift.provider import Provider, Sampling, State, get_provider
 from unift.spec import TrainSpec
 
 Make = Callable[..., TrainSpec]
@@ -37,15 +37,24 @@ def test_a_word_never_seen_is_shown_and_not_taken_for_an_end(
 def test_pause_and_resume(vendor: Vendor, openai: Provider, spec: Make) -> None:
     vendor.habits.hold = True
     run = start(openai.plan(spec()))
-    handle = openai.find(f"unift-{run.id}")
-    assert handle is not None
-    openai.poll(handle)
-    openai.pause(handle)  # type: ignore[attr-defined]
-    assert (run.refresh().state, run.resumable) == (State.PAUSED, True)
+    assert (run.pause().state, run.resumable) == (State.PAUSED, True)
     vendor.habits.hold = False
     assert run.resume().wait().state is State.SUCCEEDED
-    with pytest.raises(ProviderError, match="cannot be paused"):
-        openai.pause(handle)  # type: ignore[attr-defined]
+    with pytest.raises(UsageError, match="nothing to pause"):
+        run.pause()
+
+
+def test_a_host_that_cannot_pause_names_who_can(
+    vendor: Vendor, openai: Provider, spec: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CRUSOE_BASE_URL", vendor.url)
+    monkeypatch.setenv("CRUSOE_API_KEY", KEY)
+    crusoe = get_provider("crusoe")
+    run = start(crusoe.plan(spec("crusoe", options={"metadata": True})))
+    with pytest.raises(ProviderError, match=r"'crusoe' cannot pause.*azure") as caught:
+        run.pause()
+    assert (caught.value.code, caught.value.exit_status) == ("not_pausable", 5)
+    assert vendor.calls.count("pause") == 0
 
 
 def test_why_a_job_failed(vendor: Vendor, openai: Provider, spec: Make) -> None:

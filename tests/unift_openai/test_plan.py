@@ -104,6 +104,7 @@ def test_nebius_takes_an_absolute_rate_and_the_shape_of_the_adapter(
         ({"max_steps": 5}, "max_steps"),
         ({"epochs": 1.5}, "epochs"),
         ({"model": "gpt-4o-mini"}, "model"),
+        ({"model": "gpt-4.1-mini"}, "model"),
         ({"model": "gpt-6-luna"}, "model"),
     ],
 )
@@ -149,7 +150,7 @@ def test_a_model_that_ends_soon_is_a_warning(vendor: Vendor, openai: Provider, s
     assert "2027-01-14" in warning
     assert "51 days" in warning
     assert "models endpoint" in warning
-    assert "unift train --provider local-qlora" in warning
+    assert f"unift migrate plan --source openai:{BASE} --to local-qlora" in warning
 
 
 @pytest.mark.parametrize(("day", "refused"), [("2026-12-09", False), ("2026-12-08", True)])
@@ -205,7 +206,8 @@ def test_an_organisation_that_is_refused_learns_all_of_it_in_one_error(
     assert not vendor.books.files, "the orphaned upload was deleted"
     assert "deleted" in error.message
     assert f"unift estimate --model Qwen/Qwen3-8B --data {rows}" in error.fix
-    assert "unift train --provider local-qlora --model" in error.fix
+    assert "unift migrate inventory --source openai" in error.fix
+    assert f"unift migrate plan --source openai:{BASE} --to local-qlora" in error.fix
     assert openai.find("t1") is None, "listing goes on working"
     assert vendor.calls.count("create") == 1
 

@@ -151,7 +151,7 @@ class Books:
         job = self.jobs[job_id]
         allowed = {
             "cancel": ("validating_files", "queued", "running", "paused"),
-            "pause": ("queued", "running"),
+            "pause": ("validating_files", "queued", "running"),
             "resume": ("paused",),
         }[verb]
         if job["status"] not in allowed:

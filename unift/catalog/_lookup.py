@@ -56,7 +56,7 @@ def models(provider: str | None = None) -> tuple[VendorModel, ...]:
 
 
 def model(id: str, provider: str | None = None) -> VendorModel:
-    """A vendor model by its id there or by the hub id of the same weights.
+    """A vendor model by its id there, an alias of it, or the hub id of the same weights.
 
     With no provider given, the first vendor that has the id answers.
 
@@ -65,7 +65,7 @@ def model(id: str, provider: str | None = None) -> VendorModel:
     """
     pool = models(provider)
     for entry in pool:
-        if id in (entry.id, entry.hub_id):
+        if id in (entry.id, entry.hub_id, *entry.aliases):
             return entry
     known = [entry.id for entry in pool] + [entry.hub_id for entry in pool if entry.hub_id]
     place = f" at {provider}" if provider else ""
@@ -152,7 +152,11 @@ def price(
     found = vendor(provider)
     ids = found.family or (found.id,)
     for entry in load().models:
-        if entry.provider in ids and model_id in (entry.id, entry.hub_id):
+        if entry.provider in ids and model_id in (
+            entry.id,
+            entry.hub_id,
+            *entry.aliases,
+        ):
             params_b = params_b or entry.params_b
             if entry.train_usd_per_1m_tokens is not None:
                 return TrainPrice(entry.provider, entry.train_usd_per_1m_tokens, entry)

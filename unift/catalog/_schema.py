@@ -71,6 +71,7 @@ class VendorModel(Fact):
     id: str
     provider: str
     hub_id: str | None = Field(default=None, description="the same weights on the Hugging Face hub")
+    aliases: tuple[str, ...] = Field((), description="undated names that answer as this snapshot")
     family: str | None = None
     params_b: float | None = Field(
         default=None, gt=0, description="billions of parameters, all experts"

@@ -13,10 +13,13 @@ def command(json: Json = False) -> None:
     if json:
         emit({"checks": [check.model_dump() for check in checks]})
         return
-    from rich.table import Table
+    from rich.markup import escape
 
-    mark = {True: "[green]ok[/]", False: "[red]missing[/]", None: "-"}
-    table = Table("", "what", "found", "disables", "mend with", box=None, pad_edge=False)
+    mark = {True: "[green]ok[/]", False: "[red]no[/]", None: "- "}
+    width = max(len(check.name) for check in checks)
     for check in checks:
-        table.add_row(mark[check.ok], check.name, check.detail, check.disables, check.fix)
-    out.print(table)
+        out.print(f"{mark[check.ok]}  {check.name:<{width}}  {escape(check.detail)}")
+        # A line of its own, never cut: it is there to be copied.
+        for word, text in (("without it", check.disables), ("mend with", check.fix)):
+            if text:
+                out.print(f"      [dim]{word:<10}[/]  {escape(text)}")

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from unift.cli._output import Json, emit, out
+from unift.cli._output import Json, emit, err, out
 from unift.cli._progress import counting
 
 if TYPE_CHECKING:
@@ -22,10 +22,35 @@ def command(
     against: Annotated[
         list[str] | None,
         typer.Option(
-            help="base, base+few-shot:K, prompt:FILE, run:ID or any reference; repeatable."
+            help="base, base+few-shot:K, prompt:FILE, recorded:FILE, run:ID or any reference; "
+            "repeatable. Default: base."
         ),
     ] = None,
+    base: Annotated[
+        str | None, typer.Option(help="What 'base' means, if the model does not say.")
+    ] = None,
+    margin: Annotated[
+        float | None,
+        typer.Option(help="Loss that would matter (0.02: 2 points); asks if it is ruled out."),
+    ] = None,
+    reference: Annotated[
+        str | None, typer.Option(help="Whom the margin is measured against.")
+    ] = None,
+    confidence: Annotated[float, typer.Option(help="Level of intervals and verdict.")] = 0.95,
+    group: Annotated[
+        str | None, typer.Option(help="Key of the rows: equal values resemble each other.")
+    ] = None,
+    slices: Annotated[
+        list[str] | None,
+        typer.Option("--slice", help="Key of the rows to show scores by; repeatable."),
+    ] = None,
     train: Annotated[str | None, typer.Option(help="Where few-shot examples come from.")] = None,
+    concurrency: Annotated[
+        int | None, typer.Option(help="Questions under way at a time, for remote models.")
+    ] = None,
+    budget_usd: Annotated[
+        float | None, typer.Option(help="Stop before answers could cost more than this.")
+    ] = None,
     limit: Annotated[int | None, typer.Option(help="Only the first so many rows.")] = None,
     seed: Annotated[int, typer.Option(help="Of few-shot choice and resampling.")] = 0,
     report: Annotated[str | None, typer.Option(help="Where the HTML page goes.")] = None,
@@ -39,7 +64,16 @@ def command(
             model,
             data=data,
             metric=metric,
-            against=against or ["base"],
+            against=against or ([] if reference else ["base"]),
+            base=base,
+            margin=margin,
+            reference=reference,
+            confidence=confidence,
+            group=group,
+            slices=slices or (),
+            concurrency=concurrency,
+            budget_usd=budget_usd,
+            notice=lambda text: err.print(text, style="dim", markup=False),
             train=train,
             limit=limit,
             seed=seed,
@@ -71,6 +105,17 @@ def show(result: Evaluation) -> None:
             f" [{row['low']:+.1%}, {row['high']:+.1%}], p = {row['p']:.2g}",
             markup=False,
         )
+        if row["margin"] is not None:
+            ruled = "ruled out" if row["not_worse"] else "not ruled out"
+            out.print(
+                f"  a loss of {row['margin']:.1%} or more is {ruled} (p = {row['p_not_worse']:.2g})"
+            )
+    for one in document["slices"]:
+        if one["worse"]:
+            place = f"{one['by']} '{one['value']}'"
+            out.print(f"worse on {place}: {one['difference']:+.1%}, {one['n']} rows", markup=False)
+    for warning in document["warnings"]:
+        err.print(f"note: {warning}", markup=False)
     out.print(str(document["verdict"]), style="bold", markup=False)
     if document["report"]:
         out.print(f"report {document['report']}", markup=False)

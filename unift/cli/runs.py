@@ -8,6 +8,7 @@ import typer
 
 from unift.cli._output import Json, emit, out
 from unift.cli._progress import describe, follow
+from unift.cli.train import show_plan
 
 app = typer.Typer(help="See and steer runs.", no_args_is_help=True)
 
@@ -31,13 +32,20 @@ def list_(
     from rich.table import Table
 
     table = Table("run", "status", "provider", "base", "name", "created", box=None, pad_edge=False)
+    left = 0
     for run in found:
         document = run.as_dict()
+        left += bool(document["leftovers"])
         created = document["created"][:16].replace("T", " ")
         table.add_row(
             run.id, run.status, run.provider, document["base"], document["name"] or "", created
         )
     out.print(table)
+    if left:
+        out.print(
+            f"{left} of them may have left an upload at its provider: unift runs reconcile",
+            style="yellow",
+        )
 
 
 @app.command()
@@ -53,6 +61,13 @@ def show(run_id: Id, json: Json = False) -> None:
     out.print(f"[bold]{run.id}[/]  {run.status}  {run.provider}  on {document['base']}")
     if document["message"]:
         out.print(document["message"], markup=False)
+    for one in document["leftovers"]:
+        out.print(
+            f"upload {one['id'] or one['name']} may be left at {one['place']}; no job uses it: "
+            "unift runs reconcile tells, --delete-orphans deletes it",
+            style="yellow",
+            markup=False,
+        )
     if run.failure:
         out.print(f"{run.failure.code}: {run.failure.message}", style="red", markup=False)
         out.print(f"  fix: {run.failure.fix}", style="green", markup=False)
@@ -60,12 +75,7 @@ def show(run_id: Id, json: Json = False) -> None:
         out.print(
             f"model {run.model}  {run.artifact.kind} at {run.artifact.reference}", markup=False
         )
-    from rich.table import Table
-
-    table = Table("setting", "value", "from", "why", box=None, pad_edge=False)
-    for setting in run.plan.settings:
-        table.add_row(setting.name, str(setting.value), setting.origin, setting.why)
-    out.print(table)
+    show_plan(run.plan)
     for edge in document["lineage"]:
         out.print(
             f"{edge['child']}  {edge['relation']}  {edge['parent']}", style="dim", markup=False
@@ -110,6 +120,17 @@ def cancel(run_id: Id, json: Json = False) -> None:
 
 
 @app.command()
+def pause(run_id: Id, json: Json = False) -> None:
+    """Halt a run where the provider can; resume goes on exactly where it stopped."""
+    import unift
+
+    run = unift.run(run_id).pause()
+    for _ in run.events():  # ends when the run has halted, or was quicker
+        pass
+    _status(run.id, json)
+
+
+@app.command()
 def resume(
     run_id: Id,
     detach: Annotated[bool, typer.Option(help="Return at once.")] = False,
@@ -129,18 +150,27 @@ def resume(
 
 
 @app.command()
-def reconcile(json: Json = False) -> None:
-    """Bring every open run to the truth, for example after a crash."""
+def reconcile(
+    delete_orphans: Annotated[
+        bool,
+        typer.Option("--delete-orphans", help="Delete uploads of ours that no job uses."),
+    ] = False,
+    json: Json = False,
+) -> None:
+    """Bring every open run to the truth, for example after a crash; find orphaned uploads."""
     import unift
+    from unift.runs import orphans
 
     outcome = unift.reconcile()
+    left = orphans(delete=delete_orphans)
     if json:
         emit(
             {
                 "runs": [
                     {**run.as_dict(), "problem": error.as_dict() if error else None}
                     for run, error in outcome
-                ]
+                ],
+                "orphans": [one.model_dump() for one in left],
             }
         )
         return
@@ -151,6 +181,8 @@ def reconcile(json: Json = False) -> None:
             f"{run.id}  {run.status}  {error.message if error else run.as_dict()['message']}",
             markup=False,
         )
+    for one in left:
+        out.print(f"{one.run}  {one.describe()}", markup=False)
 
 
 def _status(run_id: str, json: bool = False) -> None:

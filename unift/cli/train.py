@@ -159,6 +159,7 @@ def show_plan(plan: Plan) -> None:
     from rich.table import Table
 
     table = Table("setting", "value", "from", "why", box=None, pad_edge=False)
+    table.columns[0].no_wrap = True  # a name cut short cannot be looked up
     for setting in plan.settings:
         table.add_row(setting.name, str(setting.value), setting.origin, setting.why)
     out.print(table)

@@ -15,7 +15,7 @@ from unift.data._lines import blocks
 from unift.data._other import check_other
 from unift.data._parse import parse
 from unift.data._row import check_row
-from unift.data._rows import plain
+from unift.data._rows import plain_rows
 from unift.data._scan import CHAT, Content, content_of, first_values
 from unift.data._sink import Sink
 from unift.data.formats import Format, detect
@@ -53,11 +53,16 @@ def contents(path: Path, shown: str) -> Iterator[RowContent]:
                 report(other[0], 1, other[1], None)
         if form is None:
             form = detect(first_values(block.lines))[0]
-        for number, line in enumerate(block.lines, block.first):
+        quick = frozenset(plain_rows(block).lines if form.name == CHAT else ())
+        for index, line in enumerate(block.lines):
+            number = block.first + index
             if not line or line.isspace():
                 continue
             rows += 1
-            value, chat = _checked(number, line, form, shown)
+            if index in quick:
+                value = chat = json.loads(line)
+            else:
+                value, chat = _checked(number, line, form, shown)
             yield RowContent(number, line.strip(), value, content_of(chat), form.name)
     if not rows:
         report("UD001", 0, "The file has no rows.", None)
@@ -65,9 +70,6 @@ def contents(path: Path, shown: str) -> Iterator[RowContent]:
 
 def _checked(number: int, line: bytes, form: Format, shown: str) -> tuple[Any, dict[str, Any]]:
     """The row as it is, and as chat."""
-    if form.name == CHAT and plain(line) is not None:
-        value = json.loads(line)
-        return value, value
     sink = Sink({}, 1000)
     text: str | None = None
 

@@ -20,8 +20,8 @@ from unift.data._lines import blocks, find_file
 from unift.data._other import check_other
 from unift.data._parse import parse
 from unift.data._row import check_row
-from unift.data._rows import plain
-from unift.data._scan import first_values
+from unift.data._rows import plain_rows
+from unift.data._scan import CHAT, first_values
 from unift.data._sink import Sink
 from unift.data.formats import (
     FORMATS,
@@ -68,9 +68,11 @@ def run(
                 if block.first == 1:
                     work.check_layout(block.lines)
                     _check_kinds(given, target, reason)
-                for number, line in enumerate(block.lines, block.first):
+                quick = frozenset(plain_rows(block).lines if given.name == CHAT else ())
+                for index, line in enumerate(block.lines):
                     if line and not line.isspace():
-                        work.one(number, line, given, file)
+                        known = json.loads(line) if index in quick else None
+                        work.one(block.first + index, line, given, file, known)
                 if progress is not None:
                     progress(min(block.position, total), total)
         if given is None or not (work.rows or work.errors):
@@ -166,9 +168,16 @@ class _Work:
             self.report(other[0], 1, other[1], None)
             self.raise_if_bad()
 
-    def one(self, number: int, line: bytes, source: Format, file: IO[bytes]) -> None:
-        """Convert and write one row, or keep what is wrong with it."""
-        value = self._checked(number, line, source)
+    def one(
+        self,
+        number: int,
+        line: bytes,
+        source: Format,
+        file: IO[bytes],
+        value: dict[str, Any] | None = None,
+    ) -> None:
+        """Convert and write one row, or keep what is wrong with it; `value` if it was checked."""
+        value = value or self._checked(number, line, source)
         if value is None:
             return
         row = source.read(value, _ignore)
@@ -201,10 +210,6 @@ class _Work:
 
     def _checked(self, number: int, line: bytes, source: Format) -> dict[str, Any] | None:
         """The row if it has no error in its own format."""
-
-        chat = source.name == "openai-chat"
-        if chat and plain(line) is not None:
-            return json.loads(line)
         sink = Sink({}, 1000)
         text: str | None = None
 
@@ -223,7 +228,7 @@ class _Work:
 
         text, value = parse(line, note)
         if text is not None and not sink.severities["error"]:
-            if chat:
+            if source.name == CHAT:
                 check_row(value, note)
             else:
                 check_other(value, source, note)

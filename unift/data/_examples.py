@@ -6,7 +6,7 @@ import hashlib
 import json
 import os
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from unift.data._finding import Path as JsonPath
@@ -29,12 +29,14 @@ class Example:
         tools: Declarations of the tools on offer, if any.
         file: As the user named it.
         line: 1-based.
+        extra: What else the row holds, such as a customer or a topic.
     """
 
     messages: list[dict[str, Any]]
     tools: list[dict[str, Any]] | None
     file: str
     line: int
+    extra: dict[str, Any] = field(default_factory=dict[str, Any])
 
 
 def read_examples(path: FileName) -> Iterator[Example]:
@@ -50,7 +52,8 @@ def read_examples(path: FileName) -> Iterator[Example]:
         DataError: A row has an error; file and line are in `where`. Rows before it were yielded.
     """
     for line, row in _rows(path):
-        yield Example(row["messages"], row.get("tools"), str(path), line)
+        extra = {key: value for key, value in row.items() if key not in ("messages", "tools")}
+        yield Example(row["messages"], row.get("tools"), str(path), line, extra)
 
 
 def count_rows(path: FileName) -> int:
@@ -92,7 +95,7 @@ def fingerprint(path: FileName) -> str:
 
 
 def _rows(path: FileName) -> Iterator[tuple[int, dict[str, Any]]]:
-    from unift.data._rows import plain  # msgspec: not at import
+    from unift.data._rows import plain_rows  # msgspec: not at import
 
     sink = _Strict(str(path))
     rows = 0
@@ -101,11 +104,13 @@ def _rows(path: FileName) -> Iterator[tuple[int, dict[str, Any]]]:
             other = layout(block.lines)
             if other is not None:
                 sink.report(other[0], 1, other[1], None)
-        for number, line in enumerate(block.lines, block.first):
+        quick = frozenset(plain_rows(block).lines)
+        for index, line in enumerate(block.lines):
+            number = block.first + index
             if not line or line.isspace():
                 continue
             rows += 1
-            if plain(line) is not None:
+            if index in quick:
                 yield number, json.loads(line)
             else:
                 yield number, sink.check(number, line)

@@ -16,6 +16,7 @@ from unift.data._private import Private
 from unift.data._scan import CHAT, Scan, Scanned
 from unift.data._sink import Sink
 from unift.data._tokens import ByCharacters, counter_for
+from unift.data._whole import Lines, Signatures
 from unift.data.codes import Severity
 from unift.data.formats import Format
 
@@ -55,12 +56,11 @@ class Job:
         total = sum(found.stat().st_size for found, _ in files.values())
         scans: dict[str, Scanned] = {}
         # Tokenizers leave the interpreter lock; estimating by characters does not.
-        threads = 0 if isinstance(counter, ByCharacters) else (os.cpu_count() or 1)
+        threads = 0 if isinstance(counter, ByCharacters) else len(os.sched_getaffinity(0))
         pool = ThreadPoolExecutor(threads) if threads else None
         before = 0
         stack = ExitStack()
         deeps: dict[str, Deep] = {}
-        told: dict[str, set[int]] = {}
         try:
             private = stack.enter_context(Private()) if deep else None
             for part, (found, shown) in files.items():
@@ -72,9 +72,11 @@ class Job:
 
                 if private is not None:
                     deeps[part] = Deep(shown, private, self._say_at)
+                signatures = Signatures(shown)
+                stack.callback(signatures.table.close)
                 scans[part] = Scan(
                     found,
-                    shown,
+                    signatures,
                     self._sink,
                     counter,
                     pool,
@@ -86,24 +88,34 @@ class Job:
                     deep=deeps.get(part),
                 ).run()
                 before += found.stat().st_size
-                told[part] = self._whole_file(part, found, scans[part])
+                repeats = self._whole_file(part, found, scans[part])
                 if part in deeps:
-                    deeps[part].report(self._say, told[part])
+                    deeps[part].report(self.say, set(repeats.tolist()))
+            if progress is not None:
+                progress(total, total)
+            for part, scanned in scans.items():
+                if part != "train":
+                    leaks = scans["train"].signatures.report_leaks(scanned.signatures, self)
+                    if part in deeps:
+                        deeps["train"].report_leaks(deeps[part], self.say, set(leaks.tolist()))
         finally:
             stack.close()
             if pool is not None:
                 pool.shutdown(cancel_futures=True)
-        if progress is not None:
-            progress(total, total)
-        for part, scanned in scans.items():
-            if part != "train":
-                leaks = scans["train"].signatures.report_leaks(scanned.signatures, self._say)
-                if part in deeps:
-                    deeps["train"].report_leaks(deeps[part], self._say, leaks)
         return self._report(files["train"][1], scans["train"], counter.method, asked, files)
 
-    def _say(self, code: str, file: str, line: int, message: str) -> None:
+    def say(self, code: str, file: str, line: int, message: str) -> None:
+        """A finding about rows together (see `_whole.Tell`)."""
         self._sink.add(code, file=file, line=line, message=message)
+
+    def more(self, code: str, count: int) -> None:
+        """Findings that are counted only."""
+        self._sink.more(code, count)
+
+    @property
+    def most(self) -> int:
+        """Findings that are kept at most."""
+        return self._sink.keep
 
     def _say_at(self, code: str, file: str, line: int, path: JsonPath, message: str) -> None:
         # No excerpt: it would show what should not be shown.
@@ -124,9 +136,9 @@ class Job:
             providers=tuple(over),
         )
 
-    def _whole_file(self, part: str, found: Path, scanned: Scanned) -> set[int]:
+    def _whole_file(self, part: str, found: Path, scanned: Scanned) -> Lines:
         """Findings about the file; answers the lines that repeat another one."""
-        repeats = scanned.signatures.report(self._say)
+        repeats = scanned.signatures.report(self)
         self._size(part, found, scanned)
         return repeats
 
@@ -155,7 +167,7 @@ class Job:
             message = f"{rows} rows; at least {least} are needed."
             self._limit("UD700", file, 0, message, under)
         elif rows < _FEW:
-            self._say("UD701", file, 0, f"{rows} rows are few.")
+            self.say("UD701", file, 0, f"{rows} rows are few.")
 
     def _format(self, file: str, scanned: Scanned) -> None:
         name = scanned.format
@@ -224,11 +236,11 @@ class Job:
             return rank.get(finding.file, 0), finding.line
 
         counts = self._sink.severities
-        tokens, longest, shares = _lengths(scanned)
+        lengths = scanned.lengths
         return Report(
             file=file,
             rows=scanned.rows,
-            tokens=tokens,
+            tokens=lengths.total if lengths.count else None,
             tokens_method=method,
             findings=tuple(sorted(self._sink.findings, key=place)),
             counts=dict(sorted(self._sink.counts.items())),
@@ -236,29 +248,15 @@ class Job:
             billed={
                 name: billed
                 for name in asked
-                if (billed := billed_tokens(name, scanned.tokens, self._max_length)) is not None
+                if (billed := billed_tokens(name, lengths, self._max_length)) is not None
             },
             refusals={name: dict(sorted(self._sink.failed[name].items())) for name in asked},
             characters=scanned.characters,
             format=scanned.format,
             format_reason=scanned.format_reason,
-            longest_row=longest,
-            tokens_per_row=shares,
+            longest_row=lengths.longest,
+            tokens_per_row=lengths.shares(),
             errors=counts["error"],
             warnings=counts["warning"],
             advice=counts["advice"],
         )
-
-
-def _lengths(scanned: Scanned) -> tuple[int | None, tuple[int, int] | None, dict[int, int]]:
-    """Sum, longest row and percentiles of the token counts."""
-    counts = scanned.tokens
-    if not counts:
-        return None, None, {}
-    most = max(counts)
-    ordered = sorted(counts)
-    shares = {
-        share: ordered[min(len(ordered) - 1, len(ordered) * share // 100)]
-        for share in (50, 90, 99, 100)
-    }
-    return sum(counts), (most, scanned.signatures.lines[counts.index(most)]), shares

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Literal
 
+from unift.data._lengths import Lengths
 from unift.errors import UniftError
 from unift.provider import get_provider
 
@@ -62,8 +62,8 @@ _BASE: dict[str, Limits] = {
     ),
     "google": Limits(
         family="google",
-        # Chat rows are turned into Gemini's form when they are uploaded.
-        formats=("openai-chat", "gemini", "gemini-preference", "gemini-rft"),
+        # OpenAI's rows are turned into Gemini's form when they are uploaded.
+        formats=("openai-chat", "openai-preference", "gemini", "gemini-preference", "gemini-rft"),
         source="docs.cloud.google.com, tuning of Gemini, page of 2026-09-25",
     ),
     "together": Limits(
@@ -138,7 +138,7 @@ def _from_catalogue(base: Limits, provider: str, model: str | None) -> Limits:
     )
 
 
-def billed_tokens(provider: str, rows: Sequence[int], max_length: int | None) -> int | None:
+def billed_tokens(provider: str, rows: Lengths, max_length: int | None) -> int | None:
     """Tokens that one epoch is charged for; None if the catalogue has no rule, or nobody charges.
 
     Args:
@@ -147,11 +147,11 @@ def billed_tokens(provider: str, rows: Sequence[int], max_length: int | None) ->
     """
     from unift import catalog
 
-    if not rows or _BASE.get(provider, _LOCAL) is _LOCAL:
+    if not rows.count or _BASE.get(provider, _LOCAL) is _LOCAL:
         return None
     billing = catalog.vendor(provider).billing
     if billing is None:
         return None
     if billing.unpacked_rows_billed_at_max_length and max_length is not None:
-        return len(rows) * max_length
-    return sum(rows)
+        return rows.count * max_length
+    return rows.total

@@ -13,9 +13,13 @@ import zlib
 from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from io import BufferedReader
 from pathlib import Path
 from typing import IO, Any
+
+import numpy as np
+import numpy.typing as npt
 
 from unift._text import nearest
 from unift.data._parquet import parquet_lines
@@ -54,18 +58,43 @@ _MAGIC: tuple[tuple[bytes, str, str], ...] = (
 )
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Block:
-    """Some lines in a row, without their line ends.
+    """Some lines in a row.
 
     Attributes:
         first: Number of the first one, from 1.
+        data: The lines, without the last line end.
         position: Bytes of the file (compressed, if it is) read so far.
     """
 
     first: int
-    lines: list[bytes]
+    data: bytes
     position: int
+
+    @cached_property
+    def ends(self) -> npt.NDArray[np.int64]:
+        """Where in `data` each line ends."""
+        return np.append(places(self.data, "\n"), len(self.data))
+
+    @property
+    def count(self) -> int:
+        """How many lines there are."""
+        return len(self.ends)
+
+    @cached_property
+    def lines(self) -> list[bytes]:
+        """The lines one by one; not made before somebody asks."""
+        return self.data.split(b"\n")
+
+
+def places(data: bytes, char: str) -> npt.NDArray[np.int64]:
+    """Where a byte is in `data`. Eight at a time are looked at first, for most bytes are others."""
+    found = np.frombuffer(data, np.uint8) == ord(char)
+    whole = len(data) & ~7
+    eights = np.flatnonzero(found[:whole].view(np.uint64) != 0)
+    which, byte = np.nonzero(found[:whole].reshape(-1, 8)[eights])
+    return np.concatenate((eights[which] * 8 + byte, whole + np.flatnonzero(found[whole:])))
 
 
 def find_file(name: str | os.PathLike[str]) -> Path:
@@ -104,9 +133,10 @@ def blocks(path: Path, report: Report) -> Iterator[Block]:
     if path.suffix == ".parquet":
         line, size = 1, path.stat().st_size
         for lines, share in parquet_lines(path, report):
-            yield Block(line, lines, int(size * share))
+            yield Block(line, b"\n".join(lines), int(size * share))
             line += len(lines)
         return
+    _keep_heap()
     with path.open("rb") as raw:
         if not _is_text(path, raw, report):
             return
@@ -146,10 +176,11 @@ def blocks(path: Path, report: Report) -> Iterator[Block]:
                     pieces = []
                     line += 1
                 if start <= cut:
-                    pieces.append(chunk[start:cut])
-                    lines = b"".join(pieces).split(b"\n")
-                    yield Block(line, lines, raw.tell())
-                    line += len(lines)
+                    # A view, so that the bytes are copied once.
+                    data = b"".join((*pieces, memoryview(chunk)[start:cut]))
+                    block = Block(line, data, raw.tell())
+                    yield block
+                    line += block.count
                 pieces = [chunk[cut + 1 :]]
                 size = len(pieces[0])
             if size > MAX_LINE:
@@ -157,7 +188,17 @@ def blocks(path: Path, report: Report) -> Iterator[Block]:
                 pieces, size, skipping = [], 0, True
         rest = b"".join(pieces)
         if rest:
-            yield Block(line, [rest], raw.tell())
+            yield Block(line, rest, raw.tell())
+
+
+def _keep_heap() -> None:
+    """Make glibc reuse memory instead of giving it back to the system after each block.
+
+    Getting it anew costs as much as decoding. glibc raises its threshold for giving back to the
+    size of the largest piece that was freed (mallopt(3), M_MMAP_THRESHOLD); this piece is never
+    touched, so it costs nothing.
+    """
+    np.empty(16 << 20, np.uint8)
 
 
 def _too_long(report: Report, line: int) -> None:

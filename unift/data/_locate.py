@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Callable
 from json.decoder import scanstring  # type: ignore[attr-defined]  # public in CPython, not in its stubs
-from typing import cast
+from typing import Any, cast
 
 from unift.data._finding import Path
 
 _SPACE = re.compile(r"[ \t\r\n]*")
-_DECODER = json.JSONDecoder()
+_BLANK = frozenset(("", " ", "\t", "\r", "\n"))
+# The scanner behind `raw_decode`; it answers where a value ends.
+_scan: Callable[[str, int], tuple[object, int]] = cast("Any", json.JSONDecoder()).scan_once
 # Characters shown on each side of a fault.
 BEFORE, AFTER = 32, 40
 
@@ -43,12 +46,24 @@ def excerpt(text: str, at: int) -> str:
 
 def _printable(text: str) -> str:
     """One column a character: whatever would move the cursor becomes a visible stand-in."""
+    if text.isprintable():
+        return text
     return "".join(char if char.isprintable() else "·" for char in text)
 
 
 def _skip(text: str, at: int) -> int:
+    if text[at : at + 1] not in _BLANK:
+        return at
     match = _SPACE.match(text, at)
     return match.end() if match else at
+
+
+def _end(text: str, at: int) -> int:
+    """Where the value that starts at `at` ends."""
+    try:
+        return _scan(text, at)[1]
+    except StopIteration:
+        raise ValueError("no value") from None
 
 
 def _member(text: str, at: int, name: str) -> int | None:
@@ -61,7 +76,7 @@ def _member(text: str, at: int, name: str) -> int | None:
         at = _skip(text, _skip(text, at) + 1)  # past the colon
         if key == name:
             found = at
-        at = _skip(text, _DECODER.raw_decode(text, at)[1])
+        at = _skip(text, _end(text, at))
         if text[at] != ",":
             break
         at = _skip(text, at + 1)
@@ -73,7 +88,7 @@ def _item(text: str, at: int, index: int) -> int | None:
         return None
     at = _skip(text, at + 1)
     for _ in range(index):
-        at = _skip(text, _DECODER.raw_decode(text, at)[1])
+        at = _skip(text, _end(text, at))
         if text[at] != ",":
             return None
         at = _skip(text, at + 1)

@@ -18,7 +18,7 @@ from unift.data._lines import blocks
 from unift.data._parse import parse
 from unift.data._remedies import load, mend_row
 from unift.data._row import check_row
-from unift.data._rows import plain
+from unift.data._rows import plain_rows
 from unift.data._sink import Sink
 from unift.errors import UsageError
 
@@ -211,8 +211,10 @@ def _mended(
             if other is not None:
                 yield from _unfolded(source, other[0], families, log)
                 return
-        for number, line in enumerate(block.lines, block.first):
-            if plain(line) is not None:
+        quick = frozenset(plain_rows(block).lines)
+        for index, line in enumerate(block.lines):
+            number = block.first + index
+            if index in quick:
                 yield number, line.strip()
             elif not line or line.isspace():
                 log.add(Change(number, "", "UD005", "removed the blank line"))

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import re
+import threading
 from collections.abc import Callable
 from typing import Any
 
@@ -27,6 +28,16 @@ class _Faults:
     """What the hooks of the JSON decoder saw; they know values but not places."""
 
     def __init__(self) -> None:
+        self.clear()
+        # Made once: it takes as long as decoding a short line.
+        self.decode = json.JSONDecoder(
+            object_pairs_hook=self.pairs,
+            parse_constant=self.constant,
+            parse_int=self.integer,
+            parse_float=self.real,
+        ).decode
+
+    def clear(self) -> None:
         self.duplicates: list[str] = []
         self.constants: list[str] = []
         self.numbers: list[str] = []
@@ -59,6 +70,14 @@ class _Faults:
         return value
 
 
+class _OfThread(threading.local):
+    def __init__(self) -> None:
+        self.faults = _Faults()
+
+
+_of_thread = _OfThread()
+
+
 def parse(line: bytes, note: Note) -> tuple[str | None, Any]:
     """Decode one line.
 
@@ -81,15 +100,10 @@ def parse(line: bytes, note: Note) -> tuple[str | None, Any]:
     if deep is not None:
         note("UD105", (), f"More than {MAX_DEPTH} levels of brackets.", at=deep)
         return text, None
-    faults = _Faults()
+    faults = _of_thread.faults
+    faults.clear()
     try:
-        value = json.loads(
-            text,
-            object_pairs_hook=faults.pairs,
-            parse_constant=faults.constant,
-            parse_int=faults.integer,
-            parse_float=faults.real,
-        )
+        value = faults.decode(text)
     except json.JSONDecodeError as error:
         message, fix = _why(text, error)
         note("UD100", (), message, fix, at=error.pos)

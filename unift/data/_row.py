@@ -10,7 +10,8 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
+from functools import lru_cache
 from typing import Any, cast
 
 from unift.data._finding import Path
@@ -94,7 +95,7 @@ def _check_keys(row: dict[str, Any], note: Note) -> None:
         # In a row of another format no key is misspelt.
         if other is None:
             message = f"Nothing reads the key {key[:60]!r} of the row."
-            note("UD203", (key,), message, _meant(key, _ROW_KEYS))
+            note("UD203", (key,), message, _meant(key[:60], _ROW_KEYS))
     if missing:
         looks = f" It looks like the {other} format." if other else ""
         note("UD200", (), f"The row has no `messages`.{looks}")
@@ -113,7 +114,7 @@ def _check_message(message: object, path: Path, note: Note) -> None:
         note("UD314", (*path, "role"), "The role `function` is the old form of `tool`.")
     elif role not in ROLES:
         shown = repr(role[:40]) if isinstance(role, str) else kind(role)
-        close = _role_for(role)
+        close = _role_for(role[:40]) if isinstance(role, str) else None
         fix = f"did you mean '{close}'?" if close else None
         note("UD212", (*path, "role"), f"There is no role {shown}.", fix)
     for key in fields:
@@ -121,15 +122,14 @@ def _check_message(message: object, path: Path, note: Note) -> None:
             note("UD314", (*path, key), "`function_call` is the old form of `tool_calls`.")
         elif key not in _MESSAGE_KEYS:
             said = f"Nothing reads the key {key[:60]!r} of a message."
-            note("UD216", (*path, key), said, _meant(key, _MESSAGE_KEYS))
+            note("UD216", (*path, key), said, _meant(key[:60], _MESSAGE_KEYS))
     _check_name(fields, path, note)
     _check_weight(fields, role, path, note)
     _check_content(fields, role, path, note)
 
 
-def _role_for(role: object) -> str | None:
-    if not isinstance(role, str):
-        return None
+@lru_cache(10_000)  # a file has few mistakes, each many times
+def _role_for(role: str) -> str | None:
     other = {
         "human": "user",
         "gpt": "assistant",
@@ -142,9 +142,10 @@ def _role_for(role: object) -> str | None:
     return other.get(plain) or next(iter(difflib.get_close_matches(plain, ROLES, 1, 0.6)), None)
 
 
-def _meant(key: str, known: Iterable[str]) -> str | None:
+@lru_cache(10_000)
+def _meant(key: str, known: tuple[str, ...]) -> str | None:
     """The fix for a key that is one or two letters off a known one. Far guesses mislead."""
-    close = difflib.get_close_matches(key[:60], known, 1, 0.75)
+    close = difflib.get_close_matches(key, known, 1, 0.75)
     return f"did you mean '{close[0]}'? Otherwise remove it" if close else None
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from array import array
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -11,15 +10,18 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, cast
 
+import numpy as np
+
 from unift.data._deep import Deep
 from unift.data._finding import Path as JsonPath
 from unift.data._layout import layout
-from unift.data._lines import blocks
+from unift.data._lengths import Lengths
+from unift.data._lines import Block, blocks
 from unift.data._other import check_other
 from unift.data._parse import parse
 from unift.data._parts import images_in, text_of_parts
 from unift.data._row import check_row
-from unift.data._rows import plain
+from unift.data._rows import PlainRows, identity, plain_rows
 from unift.data._sink import Sink
 from unift.data._tokens import Counter
 from unift.data._whole import Signatures
@@ -32,6 +34,7 @@ _AHEAD = 4
 CHAT = "openai-chat"
 # So many lines are looked at to find out the format.
 _LOOK = 50
+_INSTRUCT = ("system", "developer")
 
 
 @dataclass(slots=True)
@@ -40,12 +43,11 @@ class Scanned:
 
     signatures: Signatures
     rows: int = 0
-    good: int = 0
     images: int = 0
     characters: int = 0
     format: str = CHAT
     format_reason: str = ""
-    tokens: array[int] = field(default_factory=lambda: array("I"))
+    lengths: Lengths = field(default_factory=Lengths)
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,12 +60,63 @@ class Content:
     images: int = 0
 
 
+class _Batch:
+    """Good rows of a block, column by column."""
+
+    def __init__(self) -> None:
+        self.numbers: list[int] = []  # lines of the file
+        self.prompts: list[int] = []
+        self.answers: list[int] = []
+        self.last: list[str] = []
+        self.systems: list[str] = []
+        self.texts: list[str] = []  # of all rows, one after the other
+        self.sizes: list[int] = []  # texts of each row
+        self.roles: list[tuple[str, ...]] = []
+        self.images: list[tuple[int, int]] = []
+        self.unsaid = 0  # characters of texts that nobody says
+
+    def take_plain(self, first: int, plain: PlainRows) -> None:
+        """Take in what the fast way found; has to come first."""
+        self.numbers = [first + index for index in plain.lines]
+        self.prompts, self.answers = plain.identities()
+        self.texts, self.roles = plain.texts, plain.roles
+        self.sizes = list(map(len, plain.rows))
+        self.last = plain.answers()
+        self.systems = plain.systems()
+
+    def take(self, number: int, content: Content) -> None:
+        """Take in one row that went the slow way."""
+        prompt, answer = identity(content.roles, content.texts, content.extra)
+        self.numbers.append(number)
+        self.prompts.append(prompt)
+        self.answers.append(answer)
+        self.last.append(content.texts[-1])
+        self.systems.append(content.texts[0] if content.roles[0] in _INSTRUCT else "")
+        self.texts += content.texts
+        self.sizes.append(len(content.texts))
+        self.roles.append(content.roles)
+        if content.extra:
+            # Counted as tokens, but nobody says it.
+            self.texts.append(content.extra)
+            self.sizes[-1] += 1
+            self.unsaid += len(content.extra)
+        if content.images:
+            self.images.append((number, content.images))
+
+    def rows(self) -> Iterator[tuple[int, tuple[str, ...], list[str]]]:
+        """(line, roles, texts) of each row."""
+        at = 0
+        for number, roles, size in zip(self.numbers, self.roles, self.sizes, strict=True):
+            yield number, roles, self.texts[at : at + len(roles)]
+            at += size
+
+
 class Scan:
     """Reads one file.
 
     Args:
         path: The file, found.
-        shown: Its name in findings.
+        signatures: Take in the good rows; know the name of the file in findings.
         seen: Called with the bytes read so far, a block at a time.
         counted: Called with (file, line, tokens) of rows with more tokens than `watched`.
         watched: The lowest limit that anybody has; None for no limit.
@@ -75,7 +128,7 @@ class Scan:
     def __init__(
         self,
         path: Path,
-        shown: str,
+        signatures: Signatures,
         sink: Sink,
         counter: Counter,
         pool: ThreadPoolExecutor | None,
@@ -88,7 +141,7 @@ class Scan:
         deep: Deep | None = None,
     ) -> None:
         self._path = path
-        self._shown = shown
+        self._shown = signatures.file
         self._sink = sink
         self._counter = counter
         self._pool = pool
@@ -98,8 +151,10 @@ class Scan:
         self._watched = watched
         self._form = form
         self._deep = deep
-        self._waiting: deque[tuple[list[int], list[int], Future[list[int]] | list[int]]] = deque()
-        self.result = Scanned(Signatures(shown))
+        self._waiting: deque[tuple[list[int], list[int], Future[Sequence[int]] | Sequence[int]]] = (
+            deque()
+        )
+        self.result = Scanned(signatures)
 
     def run(self) -> Scanned:
         """Read it all."""
@@ -110,7 +165,7 @@ class Scan:
                 break
             if block.first == 1:
                 self._recognise(block.lines)
-            self._block(block.first, block.lines)
+            self._block(block)
             self._seen(block.position)
         while self._waiting:
             self._collect()
@@ -139,49 +194,44 @@ class Scan:
         self.result.format, self.result.format_reason = found.name, reason
         self._form = None if found.name == CHAT else found
 
-    def _block(self, first: int, lines: list[bytes]) -> None:
-        result = self.result
-        texts: list[str] = []
-        sizes: list[int] = []
-        numbers: list[int] = []
-        signed = result.signatures.add
-        fast_way = self._form is None
-        for number, line in enumerate(lines, first):
-            fast = plain(line) if fast_way else None
-            if fast is not None:
-                # Written out, without an object for the row: most rows of most files come here.
-                roles, said = fast
-                result.rows += 1
-                signed(number, roles, said, "")
-                texts += said
-                sizes.append(len(said))
-                if self._deep is not None:
-                    self._deep.add(number, roles, said)
-            else:
+    def _block(self, block: Block) -> None:
+        fast = plain_rows(block) if self._form is None else PlainRows()
+        slow: list[tuple[int, Content]] = []
+        if len(fast.lines) < block.count:
+            quick = frozenset(fast.lines)
+            for index, line in enumerate(block.lines):
+                if index in quick:
+                    continue
                 if not line or line.isspace():
-                    self._report("UD005", number, "The line is blank.", None)
+                    self._report("UD005", block.first + index, "The line is blank.", None)
                     continue
-                result.rows += 1
-                content = self._look(number, line)
-                if content is None:
-                    continue
-                signed(number, content.roles, content.texts, content.extra)
-                texts += content.texts
-                sizes.append(len(content.texts))
-                if content.extra:
-                    # Counted as tokens, but nobody says it.
-                    texts.append(content.extra)
-                    sizes[-1] += 1
-                    result.characters -= len(content.extra)
-                if self._deep is not None:
-                    self._deep.add(number, content.roles, content.texts)
-                if content.images:
-                    result.images += 1
-                    self._on_images(self._shown, number, content.images)
-            result.good += 1
-            numbers.append(number)
-        result.characters += sum(map(len, texts))
-        self._count(texts, sizes, numbers)
+                self.result.rows += 1
+                content = self._look(block.first + index, line)
+                if content is not None:
+                    slow.append((block.first + index, content))
+        self.result.rows += len(fast.lines)
+        batch = _Batch()
+        if fast.lines:
+            batch.take_plain(block.first, fast)
+        for number, content in slow:
+            batch.take(number, content)
+        if batch.numbers:
+            self._sign(batch)
+
+    def _sign(self, batch: _Batch) -> None:
+        """Everything that is done with good rows."""
+        result = self.result
+        result.signatures.add(
+            batch.numbers, batch.prompts, batch.answers, batch.last, batch.systems
+        )
+        result.characters += sum(map(len, batch.texts)) - batch.unsaid
+        for number, images in batch.images:
+            result.images += 1
+            self._on_images(self._shown, number, images)
+        if self._deep is not None:
+            for number, roles, texts in sorted(batch.rows()):
+                self._deep.add(number, roles, texts)
+        self._count(batch.texts, batch.sizes, batch.numbers)
 
     def _look(self, number: int, line: bytes) -> Content | None:
         """The slow way. None if the row has an error."""
@@ -229,14 +279,14 @@ class Scan:
         sizes, numbers, future = self._waiting.popleft()
         counts = future.result() if isinstance(future, Future) else future
         per_message, per_row = self._counter.per_message, self._counter.per_row
-        at = 0
-        add, watched = self.result.tokens.append, self._watched
-        for size, number in zip(sizes, numbers, strict=True):
-            tokens = sum(counts[at : at + size]) + size * per_message + per_row
-            at += size
-            add(tokens)
-            if watched is not None and tokens > watched:
-                self._counted(self._shown, number, tokens)
+        many = np.asarray(sizes)
+        starts = np.cumsum(many) - many
+        tokens = np.add.reduceat(np.asarray(counts, np.int64), starts)
+        tokens += many * per_message + per_row
+        self.result.lengths.add(tokens, numbers)
+        if self._watched is not None:
+            for at in np.flatnonzero(tokens > self._watched).tolist():
+                self._counted(self._shown, numbers[at], int(tokens[at]))
 
 
 def first_values(lines: list[bytes]) -> Iterator[Any]:

@@ -26,7 +26,7 @@ class Sink:
         failed: Callable[[str, int, str], None] | None = None,
     ) -> None:
         self._families = families
-        self._keep = keep
+        self.keep = keep
         self._on_error = failed
         self.findings: list[Finding] = []
         self.counts: Counter[str] = Counter()
@@ -69,7 +69,7 @@ class Sink:
                     self.failed[name][code] += 1
             if self._on_error is not None:
                 self._on_error(file, line, code)
-        if len(self.findings) < self._keep:
+        if len(self.findings) < self.keep:
             shown, column = "", 0
             if text is not None:
                 at = locate(text, path) if at is None else at
@@ -89,6 +89,12 @@ class Sink:
                 )
             )
         return severity
+
+    def more(self, code: str, count: int) -> None:
+        """Count findings that are not kept. Only of codes that are no error for anybody."""
+        if count:
+            self.counts[code] += count
+            self.severities[explain(code).severity] += count
 
     def _judge(
         self, severity: Severity, refused_by: tuple[str, ...]

@@ -10,17 +10,9 @@ from typing import Any, cast
 from unift._text import nearest
 from unift.data._finding import Path
 from unift.data._parse import Note
+from unift.data._schema import mismatches, schema_fault
 
 _NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")
-_TYPES: dict[str, tuple[type, ...]] = {
-    "string": (str,),
-    "integer": (int,),
-    "number": (int, float),
-    "boolean": (bool,),
-    "array": (list,),
-    "object": (dict,),
-    "null": (type(None),),
-}
 Schemas = Mapping[str, dict[str, Any]]
 
 
@@ -53,6 +45,11 @@ def check_tools(tools: object, note: Note) -> None:
         parameters = fields.get("parameters")
         if parameters is not None and not _is_object_schema(parameters):
             note("UD309", (*path, "parameters"), "`parameters` is not the schema of an object.")
+        elif parameters is not None:
+            fault = schema_fault(cast("dict[str, Any]", parameters))
+            if fault is not None:
+                inside, message = fault
+                note("UD315", (*path, "parameters", *inside), message)
 
 
 def _is_object_schema(schema: object) -> bool:
@@ -174,40 +171,5 @@ def _check_function(
     if not isinstance(value, dict):
         note("UD302", here, "The arguments are JSON, but not an object.")
     elif schemas is not None and isinstance(name, str) and name in schemas:
-        for fault in _mismatches(cast("dict[str, Any]", value), schemas[name]):
-            note("UD312", here, fault)
-
-
-def _mismatches(arguments: dict[str, Any], schema: dict[str, Any]) -> list[str]:
-    """Where arguments do not fit their schema: names, and the types of the outermost values.
-
-    What is nested deeper, and the rest of JSON schema, is not looked at.
-    """
-    found: list[str] = []
-    properties = schema.get("properties")
-    known = cast("dict[str, Any]", properties) if isinstance(properties, dict) else {}
-    required = schema.get("required")
-    for name in cast("list[Any]", required) if isinstance(required, list) else []:
-        if name not in arguments:
-            found.append(f"The required argument {str(name)[:40]!r} is missing.")
-    for name, value in arguments.items():
-        if name not in known:
-            if schema.get("additionalProperties") is False or (known and name not in known):
-                found.append(f"The tool does not declare the argument {name[:40]!r}.")
-            continue
-        one = cast("dict[str, Any]", known[name]) if isinstance(known[name], dict) else {}
-        wanted = one.get("type")
-        if isinstance(wanted, str) and wanted in _TYPES and not _is(value, wanted):
-            found.append(f"The argument {name[:40]!r} is not of type {wanted}.")
-        choices = one.get("enum")
-        if isinstance(choices, list) and value not in choices:
-            found.append(f"The argument {name[:40]!r} is not one of the declared values.")
-    return found
-
-
-def _is(value: object, wanted: str) -> bool:
-    if isinstance(value, bool):  # bool is an int in Python, but not in JSON schema
-        return wanted == "boolean"
-    if wanted == "integer" and isinstance(value, float):
-        return value.is_integer()
-    return isinstance(value, _TYPES[wanted])
+        for inside, fault in mismatches(cast("dict[str, Any]", value), schemas[name]):
+            note("UD312", (*here, *inside), fault)

@@ -1,49 +1,53 @@
 """Peak device memory of a training run, term by term, from the model's shape alone.
 
-The peak is looked for at the three moments where it can lie, and the terms returned are those of
-the moment that wins, so that they always add up:
+The peak is looked for at the moments where it can lie, and the terms returned are those of the
+moment that wins, so that they always add up:
 
 - *loss*: the forward pass is over, all saved activations are alive, the loss path works;
 - *layer*: the backward pass is in the last layer, nothing else freed yet, one layer recomputed;
-- *step*: the backward pass is over, all gradients are alive (full fine-tuning with long rows off).
+- *step*: the backward pass is over, all gradients are alive.
 
-Bytes per token and layer are counted operation by operation, as Korthikanti et al. 2022 do
-(https://arxiv.org/abs/2205.05198, section 4.1), for the layer of today: RMSNorm in float32, rotary
-positions, grouped keys and values, memory-efficient attention, gated MLP, and peft's adapters,
-which keep a copy of their input in the compute type. What autograd saves is checked against the
-real libraries by ``tests/estimate/test_activations.py``; the whole against measured runs by
-``benchmarks/memory/check_baselines.py``.
+The terms' formulas are in `_states`, `_activations` and `_loss`; the whole is held against runs on
+an H100 by ``benchmarks/memory``.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal, get_args
 
-from unift._text import did_you_mean
-from unift.errors import UsageError
+from unift.estimate._activations import mask_bytes, saved_bytes, transient_bytes, widest_bytes
+from unift.estimate._loss import loss_bytes
 from unift.estimate._shape import Shape
+from unift.estimate._states import optimizer_bytes, shard, weights_bytes
+from unift.estimate._training import (
+    Attention,
+    Checkpointing,
+    Device,
+    Dtype,
+    Kernels,
+    Loss,
+    Optimizer,
+    Sharding,
+    Training,
+    Tuning,
+    make_training,
+)
+
+__all__ = [
+    "Attention",
+    "Checkpointing",
+    "Device",
+    "Dtype",
+    "Kernels",
+    "Loss",
+    "Memory",
+    "Optimizer",
+    "Sharding",
+    "Tuning",
+    "estimate_memory",
+]
 
 GIB = 2**30
-
-Tuning = Literal["full", "lora", "qlora"]
-Dtype = Literal["bf16", "fp16", "fp32", "mixed"]
-Optimizer = Literal["adamw", "adamw_8bit"]
-Loss = Literal["plain", "chunked", "fused"]
-Attention = Literal["sdpa", "varlen", "eager"]
-Kernels = Literal["torch", "liger"]
-Device = Literal["cuda", "cpu"]
-
-# Bytes of a compute value; `mixed` computes in bfloat16 and keeps weights in float32.
-_WIDTH: dict[str, int] = {"bf16": 2, "fp16": 2, "fp32": 4, "mixed": 2}
-
-# NF4: 4 bits a weight plus one float32 constant per block of 64; double quantisation stores the
-# constants in 8 bits plus float32 per 256 of them: 0.127 bits a weight (Dettmers et al. 2023,
-# https://arxiv.org/abs/2305.14314, section 3).
-NF4_BYTES = 0.5 + 0.127 / 8
-
-# trl 1.16 kernels/chunked_logprob.py: tiles of 4,096 tokens by 32,768 words.
-_LOSS_TOKENS, _LOSS_WORDS = 4096, 32768
 
 # CUDA context, cuBLAS and cuDNN workspaces that no allocator counter sees. A guess until measured
 # per machine: drivers of 2025-26 with torch 2.11 take 0.4 to 0.8 GiB.
@@ -53,8 +57,7 @@ PROCESS_GIB = 0.5
 # reserved / allocated with expandable segments in the measured runs: 1.007 to 1.044, mean 1.018.
 ALLOCATOR_SLACK = 0.02
 
-# Half-width of the interval around `allocated`: the worst of the 15 measured runs is 3% off, but
-# they are one model on one card.
+# Half-width of the interval around `allocated`.
 _INTERVAL = 0.08
 
 
@@ -88,145 +91,9 @@ class Memory:
             "low_gib": round(self.low, 3),
             "high_gib": round(self.high, 3),
             "largest": self.largest,
+            "moment": self.moment,
             "terms": {name: round(value, 4) for name, value in self.terms.items()},
         }
-
-
-@dataclass(frozen=True, slots=True)
-class _Settings:
-    """One training set-up, checked. Widths are bytes a value: `width` of the arithmetic, `stream`
-    of the residual stream, `adapter_width` of the adapters; `span` is what attention sees."""
-
-    tuning: Tuning
-    rank: int
-    tokens: int
-    span: int
-    width: int
-    stream: int
-    adapter_width: int
-    adapted: frozenset[str]
-    attention: Attention
-    liger: bool
-    masked: bool
-    dropout_mask: int
-
-    @property
-    def mixed(self) -> bool:
-        """Float32 weights under autocast, so that every projection casts its own input."""
-        return self.stream != self.width
-
-
-def weights_bytes(shape: Shape, tuning: Tuning, width: int) -> float:
-    """The frozen or trained model: parameters * bytes; for QLoRA the projections in NF4
-    (0.516 B each) and the rest (embeddings, head, norms) in the compute type."""
-    if tuning != "qlora":
-        return shape.parameters * width
-    rest = shape.embedding_parameters + shape.other_parameters
-    return shape.linear_parameters * NF4_BYTES + rest * width
-
-
-def optimizer_bytes(shape: Shape, trainable: int, width: int, name: Optimizer, full: bool) -> float:
-    """AdamW keeps two moments in the type of the parameters (torch.optim.AdamW: zeros_like).
-
-    8-bit AdamW keeps one byte each plus a float32 constant per block of 256 (Dettmers et al. 2021,
-    https://arxiv.org/abs/2110.02861); transformers keeps input embeddings at two float32 (trainer
-    ``create_optimizer``).
-    """
-    if name == "adamw":
-        return 2.0 * trainable * width
-    per_weight = 2 * (1 + 4 / 256)
-    embeddings = shape.vocab * shape.hidden if full else 0
-    return (trainable - embeddings) * per_weight + embeddings * 8.0
-
-
-def saved_bytes(shape: Shape, s: _Settings) -> float:
-    """What autograd keeps of one layer for its backward pass, in bytes per token.
-
-    With w the compute width, h hidden, q and k the query and key widths, m the MLP width:
-    norms 4h each (float32 input; Liger keeps w*h) and, if their weight is trained, the normalised
-    value; attention w*(2q + 2k) plus the softmax sums, or w*3q plus the scores if eager; a mask of
-    w bytes per position; gated MLP 3wm (Liger 2wm, it recomputes); and the inputs of the trained
-    projections, see `_inputs_bytes`.
-    """
-    w, h, q, k = s.width, shape.hidden, shape.q_width, shape.kv_width
-    full = s.tuning == "full"
-    if s.liger:
-        total = float(shape.layer_norms * h * s.stream)
-        total += (q + k) * w if shape.head_norms else 0
-    else:
-        total = float(shape.layer_norms * (4 * h + 4 + (h * s.stream if full else 0)))
-        if shape.head_norms:
-            total += (q + k) * (4 + (w if full else 0)) + 4 * (shape.heads + shape.kv_heads)
-    if s.attention == "eager":
-        total += w * 3 * q + shape.heads * s.span * (4 + w)
-    else:
-        # Masks rule out grouped attention in sdpa; the varlen path repeats keys as well.
-        keys = q if s.masked or s.attention == "varlen" else k
-        total += w * (2 * q + 2 * keys) + 4 * shape.heads
-        total += s.span * w if s.masked else 0
-    total += shape.active_mlp * w * (2 if s.liger else 3)
-    return total + _inputs_bytes(shape, s)
-
-
-def _inputs_bytes(shape: Shape, s: _Settings) -> float:
-    """Inputs that trained projections keep, bytes per token and layer.
-
-    Projections that read the same tensor share it, unless each casts it for itself: a float32
-    adapter on a 16-bit model does (peft ``_cast_input_dtype``), so does any under autocast when the
-    stream is float32, and dropout makes a tensor of its own per adapter, with a mask.
-    """
-    w, h, q, m = s.width, shape.hidden, shape.q_width, shape.active_mlp
-    full = s.tuning == "full"
-    readers = (
-        (h, ("q_proj", "k_proj", "v_proj"), True),
-        (q, ("o_proj",), False),
-        (h, ("gate_proj", "up_proj"), True),
-        (m, ("down_proj",), False),
-    )
-    total = float(s.rank * w * len(s.adapted))  # between the halves of each adapter
-    for size, names, reads_stream in readers:
-        count = len(names) if full else sum(name in s.adapted for name in names)
-        if not count:
-            continue
-        if not full and (s.adapter_width != w or s.dropout_mask):
-            total += size * count * (w + s.dropout_mask)
-        elif full and s.mixed and reads_stream:
-            total += size * count * w
-        elif names != ("o_proj",) or s.attention == "eager":
-            total += size * w  # the output projection reads what attention keeps anyway
-    return total
-
-
-def transient_bytes(shape: Shape, s: _Settings) -> float:
-    """Short-lived tensors while the down projection runs, in bytes per token: the product of the
-    MLP, its float32 copy for a float32 adapter (twice with dropout) or the gradient that comes
-    back, and four tensors of hidden width (residual, output, their gradients)."""
-    m, h, w = shape.active_mlp, shape.hidden, s.width
-    if s.adapter_width != w and "down_proj" in s.adapted:
-        copies = s.adapter_width * (2 if s.dropout_mask else 1)
-        return m * (w + copies) + 4 * h * w
-    return 2 * m * w + 4 * h * s.stream
-
-
-def loss_bytes(shape: Shape, tokens: int, width: int, loss: Loss, full: bool) -> float:
-    """The loss path at its peak.
-
-    plain: logits in the compute type, their float32 copy, its log-softmax and its gradient
-    (transformers ``ForCausalLMLoss``): tokens * vocab * (w + 12).
-    chunked: one tile of at most 4,096 tokens by 32,768 words, the float32 gradient of the hidden
-    states, and for a trained head its gradient in float32 (trl 1.16 ``chunked_logprob``).
-    fused: Liger's fused linear cross entropy: logits of one chunk, the gradient of the hidden
-    states in the compute type (https://arxiv.org/abs/2410.10989, section 3.2).
-    """
-    h, v = shape.hidden, shape.vocab
-    if loss == "plain":
-        return tokens * v * (width + 12.0)
-    head_gradient = v * h * (4.0 if loss == "chunked" else width) if full else 0.0
-    if loss == "chunked":
-        tile = min(tokens, _LOSS_TOKENS) * min(v, _LOSS_WORDS) * width
-        return tile + tokens * h * (4.0 + width) + head_gradient
-    chunks = max(1, -(-v // h))
-    return -(-tokens // chunks) * v * (width + 4.0) + tokens * h * width + head_gradient
 
 
 def estimate_memory(
@@ -235,9 +102,11 @@ def estimate_memory(
     tuning: Tuning = "lora",
     rank: int = 16,
     targets: tuple[str, ...] | None = None,
+    dora: bool = False,
     micro_batch: int = 1,
     length: int = 1024,
-    checkpointing: bool = True,
+    checkpointing: Checkpointing | bool = True,
+    checkpointed_layers: int | None = None,
     dtype: Dtype = "bf16",
     optimizer: Optimizer = "adamw",
     loss: Loss = "chunked",
@@ -247,6 +116,11 @@ def estimate_memory(
     padded: bool = False,
     dropout: float = 0.0,
     adapter_dtype: Dtype | None = None,
+    passes: int = 1,
+    scored: float = 1.0,
+    vision: bool = False,
+    devices: int = 1,
+    sharding: Sharding = "fsdp",
     device: Device = "cuda",
 ) -> Memory:
     """Peak memory of one training process on one device.
@@ -256,120 +130,71 @@ def estimate_memory(
         tuning: ``full``, ``lora`` (16-bit or fp32 base) or ``qlora`` (NF4 base).
         rank: Adapter rank; ignored for ``full``.
         targets: Adapted projections; None for all that the model has.
+        dora: Adapters with a magnitude of their own per output.
         micro_batch: Rows (or packed sequences) per forward pass.
         length: Tokens per row after packing or padding; the longest batch decides.
-        checkpointing: Keep only each layer's input and recompute it in the backward pass.
+        checkpointing: ``full`` (or True) keeps only each layer's input and recomputes it in the
+            backward pass; ``selective`` does so for `checkpointed_layers` and keeps the others
+            whole; ``attention`` also keeps what attention returned (TRL's "selective");
+            ``offloaded`` moves the inputs to main memory; ``none`` (or False) keeps everything.
+        checkpointed_layers: Layers that ``selective`` recomputes; None for all.
         dtype: Of the base weights and of the arithmetic; ``mixed`` (full fine-tuning only) keeps
             weights, gradients and optimiser in float32 and computes in bfloat16.
-        optimizer: AdamW in the parameters' type, or 8-bit.
-        loss: ``plain`` materialises all logits; ``chunked`` is trl's default; ``fused`` is Liger's.
+        optimizer: AdamW in the parameters' type, or 8-bit; paged states are the driver's business.
+        loss: ``plain`` materialises all logits; ``chunked`` is unift's own, ``tiled`` TRL's,
+            ``fused`` Liger's.
         packing: Several rows per sequence: with sdpa this needs a dense mask and repeated keys.
         attention: ``sdpa``, ``varlen`` (no mask, no padding) or ``eager`` (full score matrix).
-        kernels: ``torch`` or ``liger`` layer kernels (norms and MLP keep less).
+        kernels: ``torch``, ``liger`` layer kernels (norms and MLP keep less), or ``adapters`` fused
+            with their base (only without dropout).
         padded: Rows of different lengths share a batch, so an attention mask is passed.
         dropout: Of the adapters; above 0 each adapter keeps a mask.
-        adapter_dtype: None for what peft and trl do: fp32 for LoRA, the compute type for QLoRA.
+        adapter_dtype: None for float32.
+        passes: Forward passes per optimiser step: from the second on, gradients are alive all along.
+        scored: Share of the tokens that carry loss.
+        vision: Train the vision tower too (``full`` only).
+        devices: That share the model.
+        sharding: What they share: ``fsdp`` (FSDP2, ZeRO-3), ``zero2``, ``zero1`` or ``none``.
         device: ``cuda``, or ``cpu`` (no context, no allocator slack, a process instead).
 
     Returns:
-        Terms and peaks in GiB.
+        Terms and peaks in GiB, of each device.
 
     Raises:
-        UsageError: An unknown word, a target that the model lacks, or a number below 1.
+        UsageError: An unknown word, a target that the model lacks, or a number out of range.
     """
-    _check(tuning=tuning, dtype=dtype, optimizer=optimizer, loss=loss, attention=attention)
-    _check(kernels=kernels, device=device)
-    for name, value in (("micro_batch", micro_batch), ("length", length), ("rank", rank)):
-        if value < 1:
-            raise UsageError(
-                f"{name} must be at least 1 (got {value}).",
-                code="bad_setting",
-                where=name,
-                fix=f"give {name} a whole number above 0",
-            )
-    full = tuning == "full"
-    if dtype == "mixed" and not full:
-        raise UsageError(
-            "Mixed precision is for full fine-tuning: adapters keep their own precision.",
-            code="bad_setting",
-            where="dtype",
-            fix="use dtype=bf16",
-        )
-    width = _WIDTH[dtype]
-    base_width = 4 if dtype == "mixed" else width
-    adapted = () if full else (targets if targets is not None else shape.default_targets())
-    trainable = shape.parameters if full else shape.adapter_parameters(rank, adapted)
-    adapter_width = _WIDTH[adapter_dtype] if adapter_dtype else (4 if tuning == "lora" else width)
-    trained_width = base_width if full else adapter_width
-    settings = _Settings(
+    run = make_training(
+        shape,
         tuning=tuning,
         rank=rank,
-        tokens=micro_batch * length,
-        span=micro_batch * length if packing else length,
-        width=width,
-        stream=base_width,
-        adapter_width=width if full else adapter_width,
-        adapted=frozenset(adapted),
+        targets=targets,
+        dora=dora,
+        micro_batch=micro_batch,
+        length=length,
+        checkpointing=checkpointing,
+        checkpointed_layers=checkpointed_layers,
+        dtype=dtype,
+        optimizer=optimizer,
+        loss=loss,
+        packing=packing,
         attention=attention,
-        liger=kernels == "liger",
-        masked=(padded or packing) and attention == "sdpa",
-        dropout_mask=0 if full or dropout <= 0 else (1 if device == "cuda" else adapter_width),
+        kernels=kernels,
+        padded=padded,
+        dropout=dropout,
+        adapter_dtype=adapter_dtype,
+        passes=passes,
+        scored=scored,
+        vision=vision,
+        devices=devices,
+        sharding=sharding,
+        device=device,
     )
-    tokens = settings.tokens
-
-    always = {
-        "weights": weights_bytes(shape, tuning, base_width),
-        "adapters": 0.0 if full else trainable * adapter_width,
-        "optimizer": optimizer_bytes(shape, trainable, trained_width, optimizer, full),
-        "attention_mask": float(tokens * settings.span if settings.masked else 0),
-    }
-    # Autocast keeps a 16-bit copy of every float32 weight that it multiplies with.
-    copies = 0.0
-    if trained_width != width:
-        copies = float(width * (shape.linear_parameters if full else trainable))
-    gradients = float(trainable * trained_width)
-    layer = tokens * saved_bytes(shape, settings)
-    transient = tokens * transient_bytes(shape, settings)
-    if checkpointing:
-        kept = {"checkpoints": float(shape.layers * tokens * shape.hidden * base_width)}
-        recomputed = {"recomputed_layer": layer + copies / shape.layers}
-    else:
-        kept = {"activations": float(shape.layers * layer) + copies}
-        recomputed = {}
-    # The head of a tied model is the embedding, dequantised or not; only projections are NF4.
-    workspace = {}
-    if tuning == "qlora":
-        biggest = max(inputs * outputs for inputs, outputs, _ in shape.linears().values())
-        workspace = {"dequantisation": float(biggest * width)}
-    head = shape.vocab * shape.hidden * base_width if full else 0
-    # Output of the last layer, its float32 norm, the normalised value.
-    final_hidden = {"final_hidden": tokens * shape.hidden * (base_width + 4.0 + base_width)}
-    forward_copies = {"weight_copies": copies} if checkpointing else {}
-    moments: dict[str, dict[str, float]] = {
-        "loss": {
-            **kept,
-            **forward_copies,
-            **final_hidden,
-            "loss": loss_bytes(shape, tokens, width, loss, full),
-        },
-        "layer": {
-            **kept,
-            **recomputed,
-            **workspace,
-            "layer_workspace": transient,
-            "gradients": float(head) + gradients / shape.layers,
-        },
-        "step": {
-            **(recomputed or {"activations": layer + copies / shape.layers}),
-            **workspace,
-            "layer_workspace": transient,
-            "gradients": gradients,
-        },
+    moments = {
+        name: shard(shape, run, {**_always(shape, run), **terms})
+        for name, terms in _moments(shape, run).items()
     }
     moment = max(moments, key=lambda name: sum(moments[name].values()))
-    terms = {
-        name: value / GIB for name, value in {**always, **moments[moment]}.items() if value > 0
-    }
+    terms = {name: value / GIB for name, value in moments[moment].items() if value > 0}
     allocated = sum(terms.values())
     reserved = allocated
     if device == "cuda":
@@ -388,25 +213,86 @@ def estimate_memory(
         largest=max(terms, key=lambda name: terms[name]),
         moment=moment,
         parameters=shape.parameters,
-        trainable=trainable,
+        trainable=run.trainable(shape),
     )
 
 
-def _check(**words: str) -> None:
-    allowed = {
-        "tuning": get_args(Tuning),
-        "dtype": get_args(Dtype),
-        "optimizer": get_args(Optimizer),
-        "loss": get_args(Loss),
-        "attention": get_args(Attention),
-        "kernels": get_args(Kernels),
-        "device": get_args(Device),
+def _always(shape: Shape, run: Training) -> dict[str, float]:
+    return {
+        "weights": weights_bytes(shape, run),
+        "adapters": 0.0 if run.full else float(run.trainable(shape) * run.adapter_width),
+        "optimizer": optimizer_bytes(shape, run),
+        "attention_mask": mask_bytes(shape, run),
     }
-    for name, word in words.items():
-        if word not in allowed[name]:
-            raise UsageError(
-                f"{name} cannot be '{word}'.",
-                code="bad_setting",
-                where=name,
-                fix=did_you_mean(word, allowed[name]),
-            )
+
+
+def _moments(shape: Shape, run: Training) -> dict[str, dict[str, float]]:
+    """The terms, in bytes, of each moment at which the peak can lie."""
+    tokens = run.tokens
+    copies = _copies(shape, run)
+    gradients = float(run.trainable(shape) * run.trained_width)
+    # Gradients of the passes before are alive from the start.
+    earlier = gradients if run.passes > 1 else 0.0
+    layer = tokens * saved_bytes(shape, run)
+    transient = tokens * transient_bytes(shape, run)
+    recomputed: dict[str, float] = {}
+    whole = shape.layers - run.recomputed
+    kept = {
+        "checkpoints": _checkpoints(shape, run) if run.recomputes else 0.0,
+        "activations": whole * (layer + copies / shape.layers),
+    }
+    if run.recomputes:
+        widest = tokens * widest_bytes(shape, run)
+        recomputed = {"recomputed_layer": widest + copies / shape.layers}
+    # The head of a tied model is the embedding, dequantised or not; only projections are NF4.
+    workspace: dict[str, float] = {}
+    if run.tuning == "qlora":
+        biggest = max(one.inputs * one.outputs for one in shape.linears() if one.peft)
+        workspace = {"dequantisation": float(biggest * run.width)}
+    head = shape.vocab * shape.hidden * run.stream if run.full else 0
+    # Output of the last layer, its float32 norm, the normalised value.
+    final_hidden = tokens * shape.hidden * (run.stream + 4.0 + run.stream)
+    return {
+        "loss": {
+            **kept,
+            "weight_copies": copies * run.recomputed / shape.layers,
+            "gradients": earlier,
+            "final_hidden": final_hidden,
+            "loss": loss_bytes(shape, run),
+        },
+        "layer": {
+            **kept,
+            **recomputed,
+            **workspace,
+            "layer_workspace": transient,
+            "gradients": earlier + float(head) + gradients / shape.layers,
+        },
+        "step": {
+            **(recomputed or {"activations": layer + copies / shape.layers}),
+            **workspace,
+            "layer_workspace": transient,
+            "gradients": gradients,
+        },
+    }
+
+
+def _copies(shape: Shape, run: Training) -> float:
+    """Autocast keeps a 16-bit copy of every float32 weight that it multiplies with."""
+    if run.trained_width == run.width:
+        return 0.0
+    return float(run.width * (shape.linear_parameters if run.full else run.trainable(shape)))
+
+
+# Inputs of layers that are on the device at one time when they are offloaded: the one just fetched
+# and the one on its way.
+_STASH = 2
+
+
+def _checkpoints(shape: Shape, run: Training) -> float:
+    """The input of every recomputed layer, tokens * hidden * stream each; `attention` adds what
+    attention returned and its softmax sums, `offloaded` keeps only the last few."""
+    per_layer = run.tokens * shape.hidden * float(run.stream)
+    if run.checkpointing == "attention":
+        per_layer += run.tokens * (shape.o_width * run.width + 4.0 * shape.heads)
+    layers = min(_STASH, run.recomputed) if run.checkpointing == "offloaded" else run.recomputed
+    return layers * per_layer

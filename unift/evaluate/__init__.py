@@ -9,12 +9,16 @@ from unift.evaluate._evaluate import evaluate
 
 if TYPE_CHECKING:
     from unift.evaluate._metrics import Metric, get_metric, metrics, register
+    from unift.evaluate._not_worse import NonInferiority, not_worse
+    from unift.evaluate._recorded import Recorded
     from unift.evaluate._result import Evaluation, Result
+    from unift.evaluate._slices import Slice
     from unift.evaluate._statistics import (
         Difference,
         holm,
         minimum_detectable_effect,
         paired_difference,
+        rows_needed,
     )
     from unift.evaluate._verdict import Comparison, Verdict
     from unift.evaluate.diagnosis import Advice, Diagnosis, diagnose
@@ -27,15 +31,20 @@ _HOMES = {
     "Difference": "_statistics",
     "Evaluation": "_result",
     "Metric": "_metrics",
+    "NonInferiority": "_not_worse",
+    "Recorded": "_recorded",
     "Result": "_result",
+    "Slice": "_slices",
     "Verdict": "_verdict",
     "diagnose": "diagnosis",
     "get_metric": "_metrics",
     "holm": "_statistics",
     "metrics": "_metrics",
     "minimum_detectable_effect": "_statistics",
+    "not_worse": "_not_worse",
     "paired_difference": "_statistics",
     "register": "_metrics",
+    "rows_needed": "_statistics",
 }
 
 __all__ = [
@@ -45,7 +54,10 @@ __all__ = [
     "Difference",
     "Evaluation",
     "Metric",
+    "NonInferiority",
+    "Recorded",
     "Result",
+    "Slice",
     "Verdict",
     "diagnose",
     "evaluate",
@@ -53,8 +65,10 @@ __all__ = [
     "holm",
     "metrics",
     "minimum_detectable_effect",
+    "not_worse",
     "paired_difference",
     "register",
+    "rows_needed",
 ]
 
 

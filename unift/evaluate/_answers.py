@@ -7,32 +7,47 @@ that was interrupted goes on where it stopped and a repeated one costs nothing.
 from __future__ import annotations
 
 import hashlib
+import inspect
 import json
+import os
 import sqlite3
 import threading
 import time
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from unift._home import home
-from unift.errors import UsageError
+from unift.errors import LimitError, UsageError
 from unift.evaluate._rows import Message
 from unift.provider import Model, Reply, Sampling
+
+if TYPE_CHECKING:
+    from unift.evaluate._cost import Purse
 
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS answers (
   key TEXT PRIMARY KEY, model TEXT NOT NULL, reply TEXT NOT NULL, at REAL NOT NULL
+) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS asking (
+  key TEXT PRIMARY KEY, model TEXT NOT NULL, pid INTEGER NOT NULL, at REAL NOT NULL
 ) WITHOUT ROWID
 """
 
 Prompt = Sequence[Message]
 
 
-def answer_key(identity: str, prompt: Prompt, sampling: Sampling) -> str:
+Tools = Sequence[Message]
+
+
+def answer_key(identity: str, prompt: Prompt, sampling: Sampling, tools: Tools = ()) -> str:
     """Digest of everything that an answer depends on."""
-    parts = [identity, list(prompt), sampling.model_dump()]
+    parts: list[Any] = [identity, list(prompt), sampling.model_dump()]
+    if tools:
+        parts.append(list(tools))
     text = json.dumps(parts, sort_keys=True, ensure_ascii=False, default=str)
     return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
 
@@ -49,7 +64,7 @@ class AnswerStore:
             )
             self._db.execute("PRAGMA journal_mode=WAL")
             self._db.execute("PRAGMA synchronous=NORMAL")
-            self._db.execute(_SCHEMA)
+            self._db.executescript(_SCHEMA)
 
     @contextmanager
     def _guard(self) -> Generator[None]:
@@ -70,16 +85,64 @@ class AnswerStore:
             row = self._db.execute("SELECT reply FROM answers WHERE key=?", (key,)).fetchone()
         return None if row is None else Reply.model_validate_json(row[0])
 
-    def put(self, key: str, model: str, reply: Reply) -> None:
+    def begin(self, key: str, model: str) -> None:
+        """Note that a question is about to be asked, which may cost money."""
         with self._guard():
             self._db.execute(
-                "INSERT OR REPLACE INTO answers VALUES (?,?,?,?)",
-                (key, model, reply.model_dump_json(), time.time()),
+                "INSERT OR REPLACE INTO asking VALUES (?,?,?,?)",
+                (key, model, os.getpid(), time.time()),
             )
+
+    def give_up(self, key: str) -> None:
+        """The question was refused."""
+        with self._guard():
+            self._db.execute("DELETE FROM asking WHERE key=?", (key,))
+
+    def in_doubt(self, keys: Iterable[str]) -> int:
+        """How many of these questions were under way when their process was killed."""
+        with self._guard():
+            rows = self._db.execute("SELECT key, pid FROM asking").fetchall()
+        wanted = set(keys)
+        return sum(1 for key, pid in rows if key in wanted and not _alive(int(pid)))
+
+    def put(self, key: str, model: str, reply: Reply) -> None:
+        """Keep an answer; it survives the process from here on."""
+        with self._guard():
+            self._db.execute("BEGIN IMMEDIATE")
+            try:
+                self._db.execute(
+                    "INSERT OR REPLACE INTO answers VALUES (?,?,?,?)",
+                    (key, model, reply.model_dump_json(), time.time()),
+                )
+                self._db.execute("DELETE FROM asking WHERE key=?", (key,))
+            except BaseException:
+                self._db.execute("ROLLBACK")
+                raise
+            self._db.execute("COMMIT")
 
     def close(self) -> None:
         with self._lock:
             self._db.close()
+
+
+def _alive(pid: int) -> bool:
+    if pid == os.getpid():
+        return False  # whoever looks is not asking
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except OSError:
+        return True
+    return True
+
+
+@dataclass(frozen=True)
+class Question:
+    """What is asked: messages, and the tools on offer."""
+
+    prompt: Prompt
+    tools: Tools = ()
 
 
 class Asker:
@@ -91,6 +154,7 @@ class Asker:
         concurrency: Questions under way at a time, each a call of its own; None leaves batching
             and concurrency to the model.
         reuse: False asks again and replaces what was kept.
+        purse: Where every call is paid from; None where nothing is counted.
     """
 
     def __init__(
@@ -100,56 +164,143 @@ class Asker:
         *,
         concurrency: int | None = None,
         reuse: bool = True,
+        purse: Purse | None = None,
     ) -> None:
         self._store = store
         self._sampling = sampling
         self._concurrency = concurrency
         self._reuse = reuse
+        self._purse = purse
+        self.in_doubt = 0
+
+    def missing(self, identity: str, questions: Sequence[Question]) -> dict[str, Question]:
+        """The different questions that have no answer yet, by key."""
+        keyed = {self._key(identity, one): one for one in questions}
+        if not self._reuse:
+            return keyed
+        return {key: one for key, one in keyed.items() if self._store.get(key) is None}
 
     def ask(
         self,
         open_model: Callable[[], Model],
         identity: str,
-        prompts: Sequence[Prompt],
+        questions: Sequence[Question],
         on_progress: Callable[[int, int], None],
     ) -> list[Reply]:
-        """The answers to `prompts`, in order. The model is opened only if something is missing.
+        """The answers to `questions`, in order. The model is opened only if something is missing.
 
-        Equal prompts are asked once. Each new answer is kept before the next is waited for.
+        Equal questions are asked once. Each answer is kept the moment it comes, by the thread that
+        it came to: after Ctrl-C those under way are waited for and kept as well.
+
+        Raises:
+            LimitError: The purse does not hold what the next question may cost.
+            UsageError: There are tools on offer, and the model cannot be given any.
         """
-        keys = [answer_key(identity, prompt, self._sampling) for prompt in prompts]
+        keys = [self._key(identity, one) for one in questions]
         known: dict[str, Reply] = {}
         if self._reuse:
             found = {key: self._store.get(key) for key in dict.fromkeys(keys)}
             known = {key: reply for key, reply in found.items() if reply is not None}
-        missing = {k: p for k, p in zip(keys, prompts, strict=True) if k not in known}
+        missing = {k: q for k, q in zip(keys, questions, strict=True) if k not in known}
         total = len(known) + len(missing)
         on_progress(len(known), total)
         if missing:
+            self.in_doubt += self._store.in_doubt(missing)
             model = open_model()
-            todo = list(missing)
+            if any(one.tools for one in missing.values()):
+                _need_tools(model)
+            lock = threading.Lock()
 
-            def keep(index: int, reply: Reply) -> None:
-                if todo[index] not in known:
-                    self._store.put(todo[index], model.reference, reply)
-                    known[todo[index]] = reply
-                    on_progress(len(known), total)
+            def keep(key: str, reply: Reply) -> None:
+                with lock:
+                    if key in known:
+                        return
+                    known[key] = reply
+                    done = len(known)
+                self._store.put(key, model.reference, reply)
+                if threading.current_thread() is threading.main_thread():
+                    on_progress(done, total)
 
-            self._call(model, [missing[key] for key in todo], keep)
+            if self._concurrency is None:
+                self._batches(model, missing, keep)
+            else:
+                self._calls(model, missing, keep, lambda: on_progress(len(known), total))
         return [known[key] for key in keys]
 
-    def _call(
-        self, model: Model, prompts: list[Prompt], keep: Callable[[int, Reply], None]
+    def _key(self, identity: str, one: Question) -> str:
+        return answer_key(identity, one.prompt, self._sampling, one.tools)
+
+    def _batches(
+        self, model: Model, missing: Mapping[str, Question], keep: Callable[[str, Reply], None]
     ) -> None:
-        if self._concurrency is None:
+        """All questions with the same tools at once; the model forms its batches itself."""
+        alike: dict[str, list[str]] = {}
+        for key, one in missing.items():
+            alike.setdefault(json.dumps(one.tools, sort_keys=True), []).append(key)
+        for keys in alike.values():
+            prompts = [missing[key].prompt for key in keys]
+            tools = missing[keys[0]].tools
+
+            def on_reply(index: int, reply: Reply, keys: list[str] = keys) -> None:
+                keep(keys[index], reply)
+
+            extra: dict[str, Any] = {"tools": tools} if tools else {}
             # Not every model reports as it goes; what it did not report is kept at the end.
-            for index, reply in enumerate(model.chat_many(prompts, self._sampling, keep)):
-                keep(index, reply)
-            return
+            for index, reply in enumerate(
+                model.chat_many(prompts, self._sampling, on_reply, **extra)
+            ):
+                keep(keys[index], reply)
+
+    def _calls(
+        self,
+        model: Model,
+        missing: Mapping[str, Question],
+        keep: Callable[[str, Reply], None],
+        told: Callable[[], None],
+    ) -> None:
+        """So many calls at a time, each kept by its own thread."""
+        stop = threading.Event()
+
+        def one_call(key: str) -> None:
+            if stop.is_set():
+                return
+            one = missing[key]
+            try:
+                cost = self._purse.reserve(one) if self._purse else 0.0
+            except LimitError:
+                stop.set()
+                raise
+            self._store.begin(key, model.reference)
+            extra: dict[str, Any] = {"tools": one.tools} if one.tools else {}
+            try:
+                reply = model.chat(one.prompt, self._sampling, **extra)
+            except BaseException:
+                stop.set()
+                self._store.give_up(key)
+                if self._purse:
+                    self._purse.settle(cost, None)
+                raise
+            keep(key, reply)
+            if self._purse:
+                self._purse.settle(cost, reply)
+
         pool = ThreadPoolExecutor(self._concurrency)
         try:
-            jobs = {pool.submit(model.chat, p, self._sampling): i for i, p in enumerate(prompts)}
+            jobs = [pool.submit(one_call, key) for key in missing]
             for job in as_completed(jobs):
-                keep(jobs[job], job.result())
+                job.result()
+                told()
         finally:  # after an error or Ctrl-C nothing that has not begun is begun
+            stop.set()
             pool.shutdown(wait=True, cancel_futures=True)
+
+
+def _need_tools(model: Model) -> None:
+    if "tools" in inspect.signature(model.chat).parameters:
+        return
+    raise UsageError(
+        f"{model.reference} cannot be given tools, and some test rows offer them.",
+        code="no_tools",
+        where=model.reference,
+        fix="take these rows out, or give a model whose chat() has an argument 'tools'",
+    )

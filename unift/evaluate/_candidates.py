@@ -12,6 +12,7 @@ from typing import Any
 
 from unift import demo
 from unift.errors import DataError, UsageError
+from unift.evaluate._recorded import PREFIX, Recorded, recorded
 from unift.evaluate._rows import Message, Row, read_rows
 from unift.provider import Model
 
@@ -59,7 +60,8 @@ def build_candidates(
     """
     run_id = run_of(model)
     own = "fine-tuned" if run_id else "model"
-    built = [Candidate(own, model, _as_it_is, "The model under test, asked without examples.")]
+    tested = recorded(model) if isinstance(model, str) and model.startswith(PREFIX) else model
+    built = [Candidate(own, tested, _as_it_is, "The model under test, asked without examples.")]
     for entry in against:
         if not isinstance(entry, str):
             candidate = Candidate(entry.reference, entry, _as_it_is, "Another model, as it is.")
@@ -83,6 +85,8 @@ def build_candidates(
                 _with_system(_read_prompt(file)),
                 f"The base model with the system prompt of {file.name}.",
             )
+        elif entry.startswith(PREFIX):
+            candidate = Candidate(entry, recorded(entry), _as_it_is, "Answers as recorded.")
         else:
             from unift.reference import parse
 
@@ -91,6 +95,11 @@ def build_candidates(
         if candidate.name not in [one.name for one in built]:
             built.append(candidate)
     return built
+
+
+def name_of(source: Source) -> str:
+    """The name that a baseline has in tables."""
+    return source if isinstance(source, str) else source.reference
 
 
 def run_of(model: Source) -> str | None:
@@ -248,6 +257,8 @@ def identity_of(source: Source) -> str:
     again is noticed. A model behind a name (a vendor's id, a hub id, a server) is taken at its
     word.
     """
+    if isinstance(source, Recorded):
+        return f"{PREFIX}{source.digest}"
     if not isinstance(source, str):
         cls = type(source)
         return f"{cls.__module__}.{cls.__qualname__}:{source.reference}"

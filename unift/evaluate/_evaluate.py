@@ -29,58 +29,101 @@ def evaluate(
     sampling: Sampling | None = None,
     concurrency: int | None = None,
     confidence: float = 0.95,
+    margin: float | None = None,
+    reference: str | Model | None = None,
+    group: str | None = None,
+    slices: Sequence[str] = (),
+    budget_usd: float | None = None,
     reuse: bool = True,
     report: str | Path | Literal[False] | None = None,
     progress: Progress | None = None,
+    notice: Callable[[str], None] | None = None,
 ) -> Evaluation:
     """Compare a model with what could be had without training it, on the same test rows.
 
     Args:
         model: A model reference (``run:ID``, a folder, ``openai:...``) or a `Model`.
         data: Chat JSONL; each row is asked up to its last assistant message, which is the target.
+            With ``recorded:FILE`` the recorded answers are the targets, and a score is the
+            agreement with them: the mean over all draws of a prompt.
         metric: The deciding metric: a name, a `Metric`, a function ``(answer, target) -> float``,
             or a list with the deciding one first. None goes by the targets and says how.
         against: Baselines: ``base``, ``base+few-shot:K``, ``prompt:FILE`` (a system prompt for the
-            base), or any model reference or `Model`.
+            base), ``recorded:FILE`` (a golden set: the answers that another model gave), or any
+            model reference or `Model`.
         base: What ``base`` means, where the model itself does not say.
         train: Where few-shot examples are drawn from; by default the run's own training data.
         limit: At most so many rows, drawn at random.
         seed: Of every draw: rows, examples, resampling.
         sampling: How answers are drawn. By default greedily, with room for twice the longest
             target.
-        concurrency: Questions under way at a time; None leaves it to the model. For models behind
-            a network.
+        concurrency: Questions under way at a time; None: 8 for models behind a network, whole
+            batches for those on this machine.
         confidence: Level of the intervals and of the verdict, between 0.5 and 1.
+        margin: A loss that would matter, in units of the deciding metric (0.02 is two points of
+            accuracy). The verdict is then about `reference`: ``not_worse`` if such a loss is ruled
+            out (one-sided, at half of ``1 - confidence``).
+        reference: The candidate that `margin` is measured against, as in `against` (it is added
+            there if need be); by default the only baseline.
+        group: A key of the test rows whose equal values mark rows that resemble each other (a
+            customer, a document); the statistics then treat each group as one.
+        slices: Keys of the test rows to show scores by, besides label, length and language.
+        budget_usd: Stop before the answers of remote models could cost more than this, at the
+            prices of the catalogue. Answers so far are kept.
         reuse: False asks again what was asked before instead of using the kept answers.
         report: Where the HTML page goes; None puts it under the data folder, False writes none.
         progress: Called with (answers so far, answers in all) over all candidates.
+        notice: Called with sentences before anything is asked: what so many rows can show, how
+            many questions there are and the most that they cost.
 
     Raises:
         UsageError: An unknown metric, baseline or reference.
         DataError: The test data has no row that can be scored, or too few rows for few-shot.
+        LimitError: The budget is used up.
         ProviderError: A model refuses to answer. Answers so far are kept, as after Ctrl-C.
     """
+    from unift.evaluate import _scoring as scoring
     from unift.evaluate import _steps as steps
-    from unift.evaluate._candidates import build_candidates
+    from unift.evaluate._asking import ask
+    from unift.evaluate._candidates import build_candidates, name_of
     from unift.evaluate._result import Evaluation, pick_samples
     from unift.evaluate._rows import choose_rows, read_rows
+    from unift.evaluate._slices import compare_slices, row_key
     from unift.evaluate._task import find_task
-    from unift.evaluate._verdict import judge
+    from unift.evaluate._verdict import judge, with_slices
 
-    steps.check(limit, concurrency, confidence)
+    steps.check(limit, concurrency, confidence, margin, budget_usd)
+    reference = steps.reference_of(margin, reference, against)
+    if reference is not None:
+        against = [*against, reference]
     every_row, skipped = read_rows(data)
-    rows = choose_rows(every_row, limit, seed)
-    task = find_task([row.target for row in rows], metric)
     candidates = build_candidates(
         model, against, base=base, train=train, test_rows=every_row, seed=seed
     )
+    known_rows, said = steps.recorded_rows(every_row, candidates)
+    rows = choose_rows(known_rows, limit, seed)
+    task = find_task([row.target for row in rows], metric)
+    groups = row_key(rows, group) if group else None
+    for key in slices:
+        row_key(rows, key)  # complains now, not after an hour of answers
     draw = sampling or steps.sampling(rows)
-    answered = steps.ask(candidates, rows, draw, concurrency, reuse, progress)
+    if notice is not None and len(candidates) > 1:
+        notice(steps.what_can_be_seen(len(rows), task, confidence, margin))
+    answered = ask(
+        candidates, rows, draw,
+        concurrency=concurrency, reuse=reuse, budget_usd=budget_usd, notice=notice,
+        progress=progress,
+    )  # fmt: skip
+    said += answered.said
     results = [
-        steps.score(one, replies, rows, task)
-        for one, replies in zip(candidates, answered, strict=True)
+        scoring.score(one, replies, rows, task, data)
+        for one, replies in zip(candidates, answered.replies, strict=True)
     ]
-    comparisons = steps.compare(results, task.metrics, confidence, seed)
+    against_name = None if reference is None else name_of(reference)
+    comparisons = scoring.compare(
+        results, task.metrics, confidence, seed,
+        groups=groups, margin=margin, reference=against_name,
+    )  # fmt: skip
     deciding = task.metrics[0]
     verdict = judge(
         results[0].name,
@@ -91,6 +134,12 @@ def evaluate(
         n=len(rows),
         confidence=confidence,
     )
+    parts = compare_slices(
+        rows, task, slices, results, verdict.against,
+        metric=deciding, confidence=confidence, seed=seed, margin=margin, groups=groups,
+    )  # fmt: skip
+    scale = next((one.scale for one in comparisons if one.metric == deciding.name), 1.0)
+    verdict = with_slices(verdict, parts, deciding.title.lower(), scale)
     details: dict[str, Any] = {
         "n": len(rows),
         "confidence": confidence,
@@ -98,6 +147,9 @@ def evaluate(
         "sampling": draw.model_dump(),
         "task": {"kind": task.kind, "why": task.why},
         **steps.tables(results, rows, task),
+        "slices": [one.as_dict() for one in parts],
+        "non_inferiority": scoring.non_inferiority(comparisons, confidence),
+        "asked": steps.asked(margin, against_name, group, slices),
         "samples": pick_samples(rows, results, deciding, verdict.against),
         "lineage": steps.lineage(model, data, rows),
         "diagnosis": steps.diagnosis(model),
@@ -110,7 +162,7 @@ def evaluate(
         metrics=task.metrics,
         rows=tuple(rows),
         details=details,
-        warnings=tuple(steps.warnings(results, rows, skipped, details["lineage"])),
+        warnings=tuple(steps.warnings(results, rows, skipped, details["lineage"], said)),
     )
     if report is not False:
         evaluation = steps.write(evaluation, model, report)

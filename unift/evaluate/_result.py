@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from unift.evaluate._metrics import Metric
-from unift.evaluate._rows import Message, Row, text_of
+from unift.evaluate._recorded import reply_text
+from unift.evaluate._rows import Message, Row, answer_text
 from unift.evaluate._verdict import Comparison, Verdict
 from unift.provider import Reply
 
@@ -24,6 +25,9 @@ class Result:
     `scores` maps a metric to one number a row, `metrics` to their mean (or, for a number of the
     whole set such as macro F1, to that). `seconds_per_answer` is None where the model does not say.
     `truncated` counts answers that were cut at the token limit.
+
+    `draws` holds every answer to each row where several were recorded; scores are then means over
+    them, and `self_agreement` says how far the model agrees with itself in each metric.
     """
 
     name: str
@@ -32,6 +36,9 @@ class Result:
     replies: tuple[Reply, ...]
     scores: dict[str, tuple[float, ...]]
     metrics: dict[str, float]
+    draws: tuple[tuple[Reply, ...], ...] | None = None
+    self_agreement: dict[str, float] | None = None
+    usd_per_1000_answers: float | None = None
 
     @property
     def n(self) -> int:
@@ -55,6 +62,8 @@ class Result:
             "n": self.n,
             "seconds_per_answer": self.seconds_per_answer,
             "truncated": self.truncated,
+            "self_agreement": self.self_agreement,
+            "usd_per_1000_answers": self.usd_per_1000_answers,
         }
 
 
@@ -69,8 +78,9 @@ class Evaluation:
         verdict: Prints as one sentence; ``verdict.code`` is for machines.
         metrics: The first one decides.
         rows: The test rows, in the order of every candidate's replies and scores.
-        details: Tables of the task kind (``fields`` or ``labels``), sample answers, lineage,
-            diagnosis of the training, and what else ends in the JSON.
+        details: Tables of the task kind (``fields`` or ``labels``), ``slices``, ``non_inferiority``
+            (None without a margin), sample answers, lineage, diagnosis of the training, and what
+            else ends in the JSON.
         warnings: What a reader should know before trusting the numbers.
         report: The HTML page, None if none was asked for.
     """
@@ -98,6 +108,7 @@ class Evaluation:
             "report": None if self.report is None else str(self.report),
             "verdict_code": self.verdict.code,
             "verdict_against": self.verdict.against,
+            "verdict_exceptions": list(self.verdict.exceptions),
             "id": self.id,
             "metric": self.metrics[0].name,
             "metrics": [
@@ -153,7 +164,7 @@ def _answer(result: Result, index: int, metric: Metric) -> dict[str, Any]:
     score = result.scores[metric.name][index]
     return {
         "name": result.name,
-        "text": result.replies[index].text,
+        "text": reply_text(result.replies[index]),
         "score": score,
         "right": None if metric.right is None else score >= metric.right,
     }
@@ -163,5 +174,5 @@ def shown_prompt(prompt: Sequence[Message]) -> str:
     """What a reader needs of a prompt: the question, or the whole talk if there are turns."""
     turns = [message for message in prompt if message.get("role") not in ("system", "developer")]
     if len(turns) == 1:
-        return text_of(turns[0])
-    return "\n".join(f"{message.get('role')}: {text_of(message)}" for message in turns)
+        return answer_text(turns[0])
+    return "\n".join(f"{message.get('role')}: {answer_text(message)}" for message in turns)

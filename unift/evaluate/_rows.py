@@ -5,8 +5,9 @@ from __future__ import annotations
 import hashlib
 import json
 import random
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, cast
 
@@ -21,31 +22,42 @@ class Row:
 
     Attributes:
         prompt: Every message before the wanted answer, in chat form.
-        target: Text of the last assistant message.
+        target: The last assistant message as text; tool calls as `calls_text` writes them.
         line: Line of the file, counted from 1; 0 where unknown.
+        tools: Declarations of the tools on offer.
+        also: Other answers that are as good as `target`: further draws of a recorded model. A
+            score is the mean over all of them.
+        extra: What else the row holds: a group, a topic, a customer.
     """
 
     prompt: tuple[Message, ...]
     target: str
     line: int
+    tools: tuple[Message, ...] = ()
+    also: tuple[str, ...] = ()
+    extra: Mapping[str, Any] = field(default_factory=dict[str, Any])
 
     @property
     def key(self) -> str:
         """What is asked, without the system message and differences of white space."""
         return prompt_key(self.prompt)
 
+    @property
+    def targets(self) -> tuple[str, ...]:
+        return (self.target, *self.also)
+
 
 def prompt_key(messages: Sequence[Message]) -> str:
     """The same text for prompts that ask the same thing."""
     said = [
-        (message.get("role"), " ".join(text_of(message).split()))
+        (message.get("role"), " ".join(answer_text(message).split()))
         for message in messages
         if message.get("role") not in ("system", "developer")
     ]
     return json.dumps(said, ensure_ascii=False)
 
 
-def text_of(message: Message) -> str:
+def text_of(message: Mapping[str, Any]) -> str:
     """The text of a message, whether its content is a string or a list of parts."""
     content = message.get("content")
     if isinstance(content, str):
@@ -58,15 +70,46 @@ def text_of(message: Message) -> str:
     )
 
 
-def split_example(messages: Sequence[Message], line: int = 0) -> Row | None:
-    """Prompt and target of one example, or None when it does not end in an answer of text."""
+def answer_text(message: Mapping[str, Any]) -> str:
+    """What an assistant message says, as metrics compare it: its tool calls, else its text."""
+    calls = message.get("tool_calls")
+    if isinstance(calls, list | tuple) and calls:
+        return calls_text(cast("Sequence[Mapping[str, Any]]", calls))
+    return text_of(message)
+
+
+def calls_text(calls: Sequence[Mapping[str, Any]]) -> str:
+    """Tool calls as one JSON text: ``[{"name": ..., "arguments": {...}}]``, in order.
+
+    Arguments that are no JSON object stay the text that they are. Ids are left out: they name a
+    call and say nothing.
+    """
+    found: list[dict[str, Any]] = []
+    for call in calls:
+        function = call.get("function")
+        named = cast("Mapping[str, Any]", function) if isinstance(function, Mapping) else call
+        arguments: Any = named.get("arguments", {})
+        if isinstance(arguments, str):
+            with suppress(ValueError):
+                arguments = json.loads(arguments) if arguments.strip() else {}
+        found.append({"name": named.get("name"), "arguments": arguments})
+    return json.dumps(found, ensure_ascii=False)
+
+
+def split_example(
+    messages: Sequence[Message],
+    line: int = 0,
+    tools: Sequence[Message] | None = None,
+    extra: Mapping[str, Any] | None = None,
+) -> Row | None:
+    """Prompt and target of one example, or None when it does not end in an answer."""
     if len(messages) < 2 or messages[-1].get("role") != "assistant":
         return None
-    last = messages[-1]
-    if last.get("tool_calls") or not text_of(last).strip():
+    target = answer_text(messages[-1])
+    if not target.strip():
         return None
     prompt = tuple(plain(message) for message in messages[:-1])
-    return Row(prompt, text_of(last), line)
+    return Row(prompt, target, line, tuple(tools or ()), extra=dict(extra or {}))
 
 
 def plain(message: Message) -> Message:
@@ -77,19 +120,25 @@ def plain(message: Message) -> Message:
 def read_rows(path: str | Path) -> tuple[list[Row], int]:
     """The rows of a chat JSONL file that can be scored, and how many cannot.
 
-    A conversation is asked up to its last assistant message; that message is the target.
+    A conversation is asked up to its last assistant message; that message is the target. Of
+    ``recorded:FILE`` the recorded answers are the targets.
 
     Raises:
         DataError: No row can be scored.
     """
+    from unift.evaluate._recorded import PREFIX, recorded
+
+    if str(path).startswith(PREFIX):
+        return recorded(str(path)).rows(), 0
     from unift.data import read_examples
 
-    examples = list(read_examples(path))
-    rows = [split_example(cast(Any, example.messages), example.line) for example in examples]
+    rows = [
+        split_example(one.messages, one.line, one.tools, one.extra) for one in read_examples(path)
+    ]
     found = [row for row in rows if row is not None]
     if not found:
         raise DataError(
-            "No row ends with an assistant message of text, so there is nothing to compare with.",
+            "No row ends with an assistant message, so there is nothing to compare with.",
             code="nothing_to_score",
             where=str(path),
             fix='give chat rows whose last message is {"role": "assistant", "content": "..."}',
@@ -108,6 +157,9 @@ def fingerprint(rows: Iterable[Row]) -> str:
     """``sha256:...`` of prompts and targets in order."""
     digest = hashlib.sha256()
     for row in rows:
-        line = json.dumps([row.prompt, row.target], sort_keys=True, ensure_ascii=False)
+        parts: list[Any] = [row.prompt, row.target]
+        if row.also or row.tools:
+            parts += [row.also, row.tools]
+        line = json.dumps(parts, sort_keys=True, ensure_ascii=False)
         digest.update(line.encode("utf-8", "surrogatepass") + b"\n")
     return f"sha256:{digest.hexdigest()}"

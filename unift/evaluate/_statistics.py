@@ -7,9 +7,9 @@ than for two independent samples. scipy does the arithmetic.
 from __future__ import annotations
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
-from math import isfinite, sqrt
+from math import ceil, isfinite, sqrt
 from statistics import NormalDist
 from typing import TYPE_CHECKING, Any
 
@@ -36,7 +36,10 @@ class Difference:
         p: Two-sided p-value of "no difference", not corrected for several comparisons.
         test: Name of the test behind `p`.
         n: Number of rows.
-        deviation: Standard deviation of the per-row differences (ddof 1; 0 for one row).
+        deviation: Standard deviation of the per-row differences (ddof 1; 0 for one row). Where
+            rows come in groups it is ``sqrt(n)`` times the standard error of the mean, so that it
+            means the same in `minimum_detectable_effect`.
+        groups: Number of groups, None where every row stands for itself.
     """
 
     value: float
@@ -46,6 +49,7 @@ class Difference:
     test: str
     n: int
     deviation: float
+    groups: int | None = None
 
 
 def paired_difference(
@@ -55,6 +59,7 @@ def paired_difference(
     confidence: float = 0.95,
     seed: int = 0,
     resamples: int = RESAMPLES,
+    groups: Sequence[Hashable] | None = None,
 ) -> Difference:
     """Compare two candidates on the same rows.
 
@@ -67,12 +72,17 @@ def paired_difference(
     The p-value is McNemar's exact test where all scores are 0 or 1 (McNemar 1947, Psychometrika
     12:153-157; exact binomial form), else a sign-flip permutation test of the mean.
 
+    Rows of one group (a customer, a document) resemble each other, so that a hundred of them say
+    less than a hundred strangers. With `groups`, whole groups are resampled and whole groups change
+    sign (the cluster bootstrap, Davison & Hinkley 1997, Bootstrap Methods, section 3.8).
+
     Args:
         a: Scores of the candidate, shape (n,).
         b: Scores of the baseline on the same rows, shape (n,).
         confidence: Coverage of the interval, between 0 and 1.
         seed: Fixes resampling; same input, same output.
         resamples: Bootstrap resamples and permutations.
+        groups: The group of each row, shape (n,); None where every row stands for itself.
 
     Raises:
         ValueError: The shapes differ or there is no row.
@@ -84,6 +94,8 @@ def paired_difference(
         raise ValueError("paired scores must be two equally long, non-empty lists")
     delta = left - right
     value, n = float(delta.mean()), int(delta.size)
+    if groups is not None:
+        return _clustered(delta, groups, scale(left, right), confidence, seed, resamples)
     p, test = _p_value(left, right, seed, resamples)
     if n == 1 or float(np.ptp(delta)) < 1e-12:
         reach = (1 - ((1 - confidence) / 2) ** (1 / n)) * scale(left, right)
@@ -95,6 +107,47 @@ def paired_difference(
     return Difference(value, max(low, -limit), min(high, limit), p, test, n, deviation)
 
 
+def _clustered(
+    delta: Scores,
+    groups: Sequence[Hashable],
+    limit: float,
+    confidence: float,
+    seed: int,
+    resamples: int,
+) -> Difference:
+    import numpy as np
+
+    sums, counts = group_sums(delta, groups)
+    value, n, k = float(delta.mean()), int(delta.size), int(sums.size)
+    test = "sign-flip permutation of groups"
+    if k == 1:  # one group says nothing about the next one
+        return Difference(value, -limit, limit, 1.0, test, n, 0.0, 1)
+    p, _ = _flip(sums, seed, resamples)
+    rest = sums - value * counts
+    deviation = float(np.sqrt(k / (k - 1) * (rest**2).sum() / n))
+    if float(np.ptp(delta)) < 1e-12:
+        reach = (1 - ((1 - confidence) / 2) ** (1 / k)) * limit
+        low, high = value - reach, value + reach
+    else:
+        low, high = _bootstrap((sums, counts), confidence, seed, resamples)
+    return Difference(value, max(low, -limit), min(high, limit), p, test, n, deviation, k)
+
+
+def group_sums(delta: Scores, groups: Sequence[Hashable]) -> tuple[Scores, Scores]:
+    """Sum and number of the rows of each group, in order of first appearance.
+
+    Raises:
+        ValueError: There is not one group for each row.
+    """
+    import numpy as np
+
+    if len(groups) != delta.size:
+        raise ValueError("groups must be as long as the scores")
+    numbers: dict[Hashable, int] = {}
+    index = np.array([numbers.setdefault(one, len(numbers)) for one in groups])
+    return np.bincount(index, delta), np.bincount(index).astype(float)
+
+
 def scale(*scores: Sequence[float] | Scores) -> float:
     """Width of the scale of a metric: 1 for scores within 0..1, else the observed range."""
     low = min(0.0, *(float(min(values)) for values in scores))
@@ -102,17 +155,26 @@ def scale(*scores: Sequence[float] | Scores) -> float:
     return high - low
 
 
-def _bootstrap(delta: Scores, confidence: float, seed: int, resamples: int) -> tuple[float, float]:
+def _ratio(sums: Scores, counts: Scores, axis: int = -1) -> Any:
+    return sums.sum(axis=axis) / counts.sum(axis=axis)
+
+
+def _bootstrap(
+    sample: Scores | tuple[Scores, Scores], confidence: float, seed: int, resamples: int
+) -> tuple[float, float]:
+    """Interval of the mean of rows, or of sum / count of groups."""
     import numpy as np
 
     stats = _scipy_stats()
     low = high = float("nan")
+    grouped = isinstance(sample, tuple)
     for method in ("BCa", "percentile"):  # BCa has no answer for some tiny samples
         with np.errstate(all="ignore"), warnings.catch_warnings():
             warnings.simplefilter("ignore")  # scipy warns of exactly those
             found = stats.bootstrap(
-                (delta,),
-                np.mean,
+                sample if grouped else (sample,),
+                _ratio if grouped else np.mean,
+                paired=grouped,
                 vectorized=True,
                 n_resamples=resamples,
                 batch=_BATCH,
@@ -136,6 +198,14 @@ def _p_value(a: Scores, b: Scores, seed: int, resamples: int) -> tuple[float, st
         if wins + losses == 0:
             return 1.0, "McNemar exact"
         return float(stats.binomtest(wins, wins + losses, 0.5).pvalue), "McNemar exact"
+    return _flip(delta, seed, resamples)
+
+
+def _flip(delta: Scores, seed: int, resamples: int) -> tuple[float, str]:
+    """Two-sided p-value of "each difference is as likely with the other sign"."""
+    import numpy as np
+
+    stats = _scipy_stats()
     changed = delta[np.abs(delta) > 1e-12]  # rows that are equal say nothing about the sign
     if changed.size < 2:  # one difference is as likely with either sign
         return 1.0, "sign-flip permutation"
@@ -201,3 +271,17 @@ def minimum_detectable_effect(
     normal = NormalDist()
     reach = normal.inv_cdf(1 - (1 - confidence) / 2) + normal.inv_cdf(power)
     return reach * deviation / sqrt(n)
+
+
+def rows_needed(
+    margin: float, *, deviation: float = 0.5, confidence: float = 0.95, power: float = 0.8
+) -> int:
+    """How many paired rows show an effect of `margin`, or rule out a loss of `margin`.
+
+    For non-inferiority the true difference is taken to be 0. The inverse of
+    `minimum_detectable_effect`; see there for the arguments.
+    """
+    if not margin > 0:
+        raise ValueError("margin must be above 0")
+    unit = minimum_detectable_effect(1, deviation=deviation, confidence=confidence, power=power)
+    return max(1, ceil((unit / margin) ** 2))

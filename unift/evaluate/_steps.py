@@ -9,8 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from unift._home import home
-from unift.errors import UsageError
-from unift.evaluate._answers import AnswerStore, Asker
+from unift.errors import DataError, UsageError
 from unift.evaluate._candidates import (
     Candidate,
     Source,
@@ -19,24 +18,28 @@ from unift.evaluate._candidates import (
     run_of,
 )
 from unift.evaluate._json_fields import field_table
-from unift.evaluate._metrics import Metric, label_table, macro_f1
+from unift.evaluate._metrics import label_table
+from unift.evaluate._recorded import Recorded, reply_text
 from unift.evaluate._result import Evaluation, Result
 from unift.evaluate._rows import Row, fingerprint
-from unift.evaluate._statistics import (
-    holm,
-    minimum_detectable_effect,
-    paired_difference,
-    scale,
-)
+from unift.evaluate._statistics import minimum_detectable_effect, rows_needed
 from unift.evaluate._task import Task
-from unift.evaluate._verdict import Comparison
 from unift.evaluate.diagnosis import diagnose
-from unift.provider import Model, Reply, Sampling
+from unift.provider import Sampling
 
 Progress = Callable[[int, int], None]
 
+# Parts of the document that the report holds and the record of a run need not repeat.
+_BULKY = ("samples", "labels", "slices")
 
-def check(limit: int | None, concurrency: int | None, confidence: float) -> None:
+
+def check(
+    limit: int | None,
+    concurrency: int | None,
+    confidence: float,
+    margin: float | None,
+    budget_usd: float | None,
+) -> None:
     wrong = None
     if limit is not None and limit < 1:
         wrong = ("limit", limit, "a number of rows from 1")
@@ -44,6 +47,10 @@ def check(limit: int | None, concurrency: int | None, confidence: float) -> None
         wrong = ("concurrency", concurrency, "a number from 1")
     elif not 0.5 <= confidence < 1:
         wrong = ("confidence", confidence, "a number between 0.5 and 1, such as 0.95")
+    elif margin is not None and not 0 < margin < float("inf"):
+        wrong = ("margin", margin, "a loss above 0 in units of the metric, such as 0.02")
+    elif budget_usd is not None and not 0 <= budget_usd < float("inf"):
+        wrong = ("budget_usd", budget_usd, "US dollars from 0")
     if wrong:
         raise UsageError(
             f"{wrong[0]}={wrong[1]} is out of range.",
@@ -53,131 +60,94 @@ def check(limit: int | None, concurrency: int | None, confidence: float) -> None
         )
 
 
+def what_can_be_seen(n: int, task: Task, confidence: float, margin: float | None) -> str:
+    """What so many rows can show, said before anything is spent.
+
+    The deviation of the row differences is not known yet; 0.5 is the guess of
+    `minimum_detectable_effect`.
+    """
+    seen = minimum_detectable_effect(n, confidence=confidence)
+    text = (
+        f"With {n} rows, differences below about {seen * 100:.1f} points cannot be told from chance"
+    )
+    if margin is not None:
+        needed = rows_needed(margin, confidence=confidence)
+        text += f"; to rule out a loss of {margin:g}, about {needed} rows are needed"
+    return f"{text} (80% power, if a quarter of the answers change; {task.metrics[0].title})."
+
+
+def reference_of(
+    margin: float | None, reference: Source | None, against: Sequence[Source]
+) -> Source | None:
+    """Whom a margin is measured against: the one named, else the only baseline there is."""
+    if margin is None:
+        if reference is None:
+            return None
+        raise UsageError(
+            "A reference was named, but no margin.",
+            code="no_margin",
+            where="margin",
+            fix="say which loss would matter: margin=0.02 (--margin 0.02 on the command line)",
+        )
+    if reference is not None:
+        return reference
+    if len(against) == 1:
+        return against[0]
+    raise UsageError(
+        f"A margin needs one candidate to be measured against, and there are {len(against)}.",
+        code="no_reference",
+        where="reference",
+        fix="name it: reference='base' (--reference on the command line)",
+    )
+
+
+def recorded_rows(
+    rows: Sequence[Row], candidates: Sequence[Candidate]
+) -> tuple[list[Row], list[str]]:
+    """The rows that every golden set among the candidates answers, and what to say of the rest.
+
+    Raises:
+        DataError: None is left.
+    """
+    left, said = list(rows), list[str]()
+    for one in candidates:
+        if not isinstance(one.source, Recorded):
+            continue
+        known = [row for row in left if one.source.draws(row.prompt, row.tools)]
+        if not known:
+            raise DataError(
+                "None of the test prompts was recorded.",
+                code="nothing_recorded",
+                where=str(one.source.path),
+                fix="record these prompts while the model still answers, or test on the recorded "
+                f"ones: data='{one.reference}'",
+            )
+        if len(known) < len(left):
+            said.append(
+                f"{len(left) - len(known)} of {len(left)} test prompts are not in {one.reference} "
+                "and were left out for everybody."
+            )
+        left = known
+    return left, said
+
+
 def sampling(rows: Sequence[Row]) -> Sampling:
     # Half a token a byte is twice what tokenizers need for English and for JSON.
     longest = max(len(row.target.encode("utf-8", "surrogatepass")) for row in rows)
     return Sampling(temperature=0.0, top_p=1.0, max_tokens=min(4096, 32 + longest // 2))
 
 
-def ask(
-    candidates: Sequence[Candidate],
-    rows: Sequence[Row],
-    sampling: Sampling,
-    concurrency: int | None,
-    reuse: bool,
-    progress: Progress | None,
-) -> list[list[Reply]]:
-    """Every candidate's answers. Candidates of one model follow each other, so that it is loaded
-    once and freed before the next one comes."""
-    from unift.reference import load
-
-    store = AnswerStore()
-    asker = Asker(store, sampling, concurrency=concurrency, reuse=reuse)
-    answers: dict[str, list[Reply]] = {}
-    # Baselines first: when something is wrong with the data the cheaper models show it.
-    order = [*candidates[1:], candidates[0]]
-    try:
-        for source in _distinct(one.source for one in order):
-            loaded: list[Model] = []
-
-            def open_model(source: Source = source, loaded: list[Model] = loaded) -> Model:
-                if not isinstance(source, str):
-                    return source
-                if not loaded:
-                    loaded.append(load(source))
-                return loaded[0]
-
-            try:
-                for one in order:
-                    if one.source is source or one.source == source:
-                        told = _teller(progress, len(answers), len(order), len(rows))
-                        prompts = [one.shape(row.prompt) for row in rows]
-                        answers[one.name] = asker.ask(
-                            open_model, identity_of(one.source), prompts, told
-                        )
-            finally:
-                for model in loaded:
-                    model.close()
-    finally:
-        store.close()
-    return [answers[one.name] for one in candidates]
-
-
-def _teller(
-    progress: Progress | None, finished: int, candidates: int, rows: int
-) -> Callable[[int, int], None]:
-    """Turns the progress of one candidate, whose equal prompts are asked once, into that of all."""
-
-    def tell(done: int, total: int) -> None:
-        if progress is not None:
-            progress(finished * rows + round(rows * done / total), candidates * rows)
-
-    return tell
-
-
-def _distinct(sources: Any) -> list[Source]:
-    found: list[Source] = []
-    for source in sources:
-        if not any(source is one or source == one for one in found):
-            found.append(source)
-    return found
-
-
-def score(
-    candidate: Candidate, replies: Sequence[Reply], rows: Sequence[Row], task: Task
-) -> Result:
-    scores = {
-        metric.name: tuple(
-            metric.rate(reply.text, row.target) for reply, row in zip(replies, rows, strict=True)
-        )
-        for metric in task.metrics
-    }
-    means = {name: sum(values) / len(values) for name, values in scores.items()}
-    if task.kind == "labels":
-        means["macro_f1"] = macro_f1([r.text for r in replies], [row.target for row in rows])
-    return Result(
-        candidate.name, candidate.reference, candidate.about, tuple(replies), scores, means
-    )
-
-
-def compare(
-    results: Sequence[Result], metrics: Sequence[Metric], confidence: float, seed: int
-) -> list[Comparison]:
-    own, rivals = results[0], results[1:]
-    found: list[Comparison] = []
-    for metric in metrics:
-        key = metric.name
-        pairs = [
-            paired_difference(own.scores[key], rival.scores[key], confidence=confidence, seed=seed)
-            for rival in rivals
-        ]
-        corrected = holm([pair.p for pair in pairs])
-        for rival, pair, p_adjusted in zip(rivals, pairs, corrected, strict=True):
-            found.append(
-                Comparison(
-                    a=own.name,
-                    b=rival.name,
-                    metric=key,
-                    difference=pair.value,
-                    low=pair.low,
-                    high=pair.high,
-                    p=pair.p,
-                    p_adjusted=p_adjusted,
-                    test=pair.test,
-                    n=pair.n,
-                    scale=scale(own.scores[key], rival.scores[key]),
-                    deviation=pair.deviation,
-                    detectable=minimum_detectable_effect(
-                        pair.n, deviation=pair.deviation or 0.5, confidence=confidence
-                    ),
-                )
-            )
-    return found
+def asked(
+    margin: float | None, reference: str | None, group: str | None, slices: Sequence[str]
+) -> dict[str, Any]:
+    """What was asked for beyond the defaults."""
+    given = {"margin": margin, "reference": reference, "group": group, "slices": list(slices)}
+    return {key: value for key, value in given.items() if value}
 
 
 def tables(results: Sequence[Result], rows: Sequence[Row], task: Task) -> dict[str, Any]:
     targets = [row.target for row in rows]
-    texts = {one.name: [reply.text for reply in one.replies] for one in results}
+    texts = {one.name: [reply_text(reply) for reply in one.replies] for one in results}
     if task.kind == "json":
         return {"fields": field_table(texts, targets)}
     if task.kind == "labels":
@@ -186,11 +156,15 @@ def tables(results: Sequence[Result], rows: Sequence[Row], task: Task) -> dict[s
 
 
 def warnings(
-    results: Sequence[Result], rows: Sequence[Row], skipped: int, lineage: dict[str, Any]
+    results: Sequence[Result],
+    rows: Sequence[Row],
+    skipped: int,
+    lineage: dict[str, Any],
+    said: Sequence[str] = (),
 ) -> list[str]:
-    found: list[str] = []
+    found: list[str] = list(said)
     if skipped:
-        found.append(f"{skipped} rows do not end in an answer of text and were left out.")
+        found.append(f"{skipped} rows do not end in an answer and were left out.")
     leaked = lineage.get("test_prompts_in_training")
     if leaked:
         found.append(
@@ -247,6 +221,7 @@ def evaluation_id(
         details["lineage"]["data_fingerprint"],
         [metric.name for metric in task.metrics],
         [details["sampling"], details["seed"], details["confidence"]],
+        *([details["asked"]] if details["asked"] else []),
     ]
     text = json.dumps(parts, sort_keys=True, default=str)
     return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:12]
@@ -271,7 +246,7 @@ def record(evaluation: Evaluation, candidates: Sequence[Candidate]) -> None:
     from unift.runs import Store
 
     document = evaluation.as_dict()
-    summary = {key: value for key, value in document.items() if key not in ("samples", "labels")}
+    summary = {key: value for key, value in document.items() if key not in _BULKY}
     parents = [f"run:{one}" for one in map(run_of, (c.source for c in candidates)) if one]
     Store().add_evaluation(
         evaluation.id,

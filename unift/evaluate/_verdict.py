@@ -5,11 +5,16 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from math import ceil
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
-from unift.evaluate._statistics import minimum_detectable_effect
+from unift.evaluate._statistics import minimum_detectable_effect, rows_needed
 
-Code = Literal["better", "no_better", "worse", "inconclusive", "not_compared"]
+if TYPE_CHECKING:
+    from unift.evaluate._slices import Slice
+
+Code = Literal[
+    "better", "not_worse", "no_better", "worse", "worse_in_part", "inconclusive", "not_compared"
+]
 
 # A gain below 5% of the scale is seldom worth a training; an interval that still allows more than
 # that is a reason for more test rows, one that does not is a reason to stop.
@@ -24,6 +29,10 @@ class Comparison:
     metric; `p` is two-sided and uncorrected, `p_adjusted` corrected (Holm) over all baselines of
     that metric; `scale` is the width of the metric's scale; `deviation` that of the row
     differences; `detectable` the true difference that so many rows show with 80% power.
+
+    Against the reference of a non-inferiority question, `margin` is the loss that would matter,
+    `not_worse` whether it is ruled out, `p_not_worse` the one-sided p-value of it and
+    `test_not_worse` the test behind that; None elsewhere.
     """
 
     a: str
@@ -39,15 +48,23 @@ class Comparison:
     scale: float
     deviation: float
     detectable: float
+    margin: float | None = None
+    not_worse: bool | None = None
+    p_not_worse: float | None = None
+    test_not_worse: str | None = None
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """`code` for machines, `sentence` for people. Printing it gives the sentence."""
+    """`code` for machines, `sentence` for people. Printing it gives the sentence.
+
+    `against` is whom it was measured against, `exceptions` the slices that got worse.
+    """
 
     code: Code
     sentence: str
     against: str | None = None
+    exceptions: tuple[str, ...] = ()
 
     def __str__(self) -> str:
         return self.sentence
@@ -63,7 +80,9 @@ def judge(
     n: int,
     confidence: float,
 ) -> Verdict:
-    """Compare with the baseline that scored highest in the deciding metric.
+    """Compare with the baseline that scored highest in the deciding metric, or with the reference.
+
+    Where a comparison has a margin, it alone is looked at (see `_judge_margin`); else:
 
     - ``better`` / ``worse``: the interval excludes zero and the corrected p-value agrees.
     - ``no_better``: neither, and a gain of `WORTHWHILE` of the scale or more is ruled out.
@@ -88,6 +107,9 @@ def judge(
             f"{subject[0].upper()}{subject[1:]} reaches {score} {title} on {n} rows; nothing to "
             "compare with.",
         )
+    reference = next((one for one in rivals if one.margin is not None), None)
+    if reference is not None:
+        return _judge_margin(subject, means[name], reference, title, n, confidence)
     best = max(rivals, key=lambda one: means[one.b])
     level, strongest = _level(means[name], best.scale), best.b
     if len(rivals) > 1:
@@ -125,6 +147,85 @@ def judge(
         f"{_advice(best, worth, confidence, n)}",
         best.b,
     )
+
+
+def _judge_margin(
+    subject: str, mean: float, one: Comparison, title: str, n: int, confidence: float
+) -> Verdict:
+    """Compare with the reference of a non-inferiority question.
+
+    - ``better``: a loss beyond the margin is ruled out, and the model is surely better.
+    - ``not_worse``: a loss beyond the margin is ruled out.
+    - ``worse``: surely worse, by more than the margin or by an unknown part of it.
+    - ``inconclusive``: a loss beyond the margin is possible, and so is none.
+    """
+    margin = one.margin or 0.0
+    allowed = _points(margin, one.scale)
+    figures = (
+        f"difference {_signed(one.difference, one.scale)}, {confidence * 100:g}% interval "
+        f"{_signed(one.low, one.scale)} to {_signed(one.high, one.scale)}, {n} rows"
+    )
+    sure = one.p < 1 - confidence
+    level = _level(mean, one.scale)
+    if one.not_worse and sure and one.low > 0:
+        return Verdict(
+            "better",
+            f"Worth it: {subject} reaches {level} {title} and is better than {one.b} ({figures}).",
+            one.b,
+        )
+    if one.not_worse:
+        return Verdict(
+            "not_worse",
+            f"Not worse: {subject} reaches {level} {title}, and a loss of {allowed} or more "
+            f"against {one.b} is ruled out ({figures}).",
+            one.b,
+        )
+    if sure and one.high < 0:
+        much = "by more than" if one.high < -margin else "and not shown to be within"
+        return Verdict(
+            "worse",
+            f"Worse: {subject} reaches {level} {title}, worse than {one.b} {much} the margin of "
+            f"{allowed} ({figures}).",
+            one.b,
+        )
+    deviation = one.deviation or one.scale / n**0.5
+    needed = rows_needed(margin, deviation=deviation, confidence=confidence)
+    advice = (
+        f"To rule it out, test on about {_round(needed)} rows."
+        if needed > n
+        else "More rows would tell."
+    )
+    return Verdict(
+        "inconclusive",
+        f"Cannot tell: a loss of {allowed} against {one.b} in {title} is not ruled out "
+        f"({figures}). {advice}",
+        one.b,
+    )
+
+
+def with_slices(verdict: Verdict, slices: Sequence[Slice], title: str, scale: float) -> Verdict:
+    """The verdict with the slices that got worse named in it.
+
+    A model that is not shown to be better as a whole and lost a part is ``worse_in_part``.
+    """
+    lost = [one for one in slices if one.worse and one.difference is not None]
+    if not lost:
+        return verdict
+    lost.sort(key=lambda one: one.difference or 0.0)
+    told = ", ".join(
+        f"{one.name} ({_signed(one.difference or 0.0, scale)}, {one.n} rows)" for one in lost[:3]
+    )
+    if len(lost) > 3:
+        told += f" and {len(lost) - 3} more"
+    names = tuple(one.name for one in lost)
+    if verdict.code in ("no_better", "inconclusive"):
+        sentence = (
+            f"Worse in part: against {verdict.against} it loses {title} on {told}. "
+            f"Over all rows: {verdict.sentence[0].lower()}{verdict.sentence[1:]}"
+        )
+        return Verdict("worse_in_part", sentence, verdict.against, names)
+    joint = "Most" if verdict.code == "worse" else "But worse"
+    return Verdict(verdict.code, f"{verdict.sentence} {joint} on {told}.", verdict.against, names)
 
 
 def _advice(one: Comparison, worth: float, confidence: float, n: int) -> str:

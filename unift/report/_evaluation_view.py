@@ -11,6 +11,8 @@ Doc = Mapping[str, Any]
 
 _BADGES = {
     "better": ("Worth it", "good"),
+    "not_worse": ("Not worse", "good"),
+    "worse_in_part": ("Worse in part", "bad"),
     "no_better": ("No better", "bad"),
     "worse": ("Not worth it", "bad"),
     "inconclusive": ("Cannot tell", "open"),
@@ -71,7 +73,7 @@ def _sentence(verdict: str, word: str) -> dict[str, str]:
 
     The badge above says the first word already.
     """
-    text = verdict.removeprefix(f"{word}: ")
+    text = verdict.removeprefix(f"{word}: ").removeprefix("Worse: ")
     found, bracket, figures = text.partition(" (")
     figures, end, rest = figures.partition(")")
     if not bracket or not end:

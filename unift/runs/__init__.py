@@ -1,6 +1,7 @@
 """The durable record of every run: journal, states, events, lineage."""
 
+from unift.runs._orphans import Orphan, orphans
 from unift.runs._run import Run, reconcile, run, runs
 from unift.runs._store import Store
 
-__all__ = ["Run", "Store", "reconcile", "run", "runs"]
+__all__ = ["Orphan", "Run", "Store", "orphans", "reconcile", "run", "runs"]

@@ -7,7 +7,20 @@ from collections.abc import Iterator
 from typing import Any
 
 from unift.errors import LostError, ProviderError, RunError, UniftError, UsageError
-from unift.provider import Artifact, Event, Failure, Handle, Plan, Provider, State, get_provider
+from unift.provider import (
+    Artifact,
+    Event,
+    Failure,
+    Handle,
+    Leftover,
+    Pausing,
+    Plan,
+    Provider,
+    State,
+    Uploading,
+    get_provider,
+    providers,
+)
 from unift.runs._lock import submitting
 from unift.runs._store import Row, Store
 
@@ -86,6 +99,7 @@ class Run:
             "provider": row.provider,
             "status": self.status,
             "message": row.message,
+            "leftovers": self._remembered(),
             "resumable": row.resumable,
             "base": row.model,
             "model": self.model if row.artifact else None,
@@ -213,6 +227,35 @@ class Run:
             self.refresh()
         return self
 
+    def pause(self) -> Run:
+        """Ask the provider to halt; `resume` goes on. The run is `paused` once it has halted.
+
+        Raises:
+            UsageError: The run is not under way.
+            ProviderError: The provider cannot pause a run, or not this one now.
+        """
+        self.refresh()
+        if self.state is State.PAUSED:
+            return self
+        handle = self._row.handle
+        if self.finished or handle is None:
+            raise UsageError(
+                f"The run is {self.status}; there is nothing to pause.",
+                code="not_pausable",
+                where=f"run {self.id}",
+                fix=f"unift runs show {self.id}",
+            )
+        provider = self._provider
+        if not (provider.capabilities(self._row.model).pausable and isinstance(provider, Pausing)):
+            raise ProviderError(
+                f"'{self.provider}' cannot pause a run (these can: {', '.join(_who_pauses())}).",
+                code="not_pausable",
+                where=f"run {self.id}",
+                fix=f"let it go on, or end it: unift runs cancel {self.id}",
+            )
+        provider.pause(handle)
+        return self.refresh()
+
     def resume(self) -> Run:
         """Go on with a run that stopped, or submit one that never left.
 
@@ -265,6 +308,33 @@ class Run:
             self._row = self._store.update(self.id, State.QUEUED, handle=handle, failure=None)
         return self.refresh()
 
+    # --- what it left at the provider ----------------------------------------------------------
+
+    def leftovers(self, ask: bool = False) -> list[Leftover]:
+        """Uploads of this run that no job uses; with `ask` the provider is asked, too.
+
+        Raises:
+            ProviderError: It was asked and does not answer.
+        """
+        if self._row.handle is not None:
+            return []  # it has a job, which uses them
+        provider = self._provider
+        token = self._row.token
+        return list(provider.leftovers(token, ask)) if isinstance(provider, Uploading) else []
+
+    def discard(self) -> list[Leftover]:
+        """Delete the leftovers; returns what was deleted. `resume` uploads anew.
+
+        Raises:
+            ProviderError: The provider does not answer, or keeps one of them.
+        """
+        with submitting(self.id, wait=False) as alone:
+            self._row = self._store.get(self.id)
+            provider = self._provider
+            if not alone or self._row.handle is not None or not isinstance(provider, Uploading):
+                return []
+            return list(provider.discard(self._row.token))
+
     # --- inside -------------------------------------------------------------------------------
 
     @property
@@ -272,6 +342,12 @@ class Run:
         if self._loaded is None:
             self._loaded = get_provider(self.provider)
         return self._loaded
+
+    def _remembered(self) -> list[dict[str, Any]]:
+        try:
+            return [one.model_dump() for one in self.leftovers()]
+        except UniftError:
+            return []  # a provider that is not installed any more hides no record
 
     def _pull(self, handle: Handle, cursor: str | None) -> None:
         events = self._provider.events(handle, cursor)
@@ -282,6 +358,12 @@ class Run:
         self._row = self._store.update(
             self.id, state, message=error.message, failure=Failure(**error.as_dict())
         )
+
+
+def _who_pauses() -> list[str]:
+    """Names of the providers that can be used here and that can pause."""
+    usable = [info.name for info in providers() if info.available]
+    return [name for name in usable if get_provider(name).capabilities().pausable] or ["none"]
 
 
 def _unanswered(row: Row) -> bool:

@@ -6,17 +6,16 @@ import asyncio
 import logging
 import queue
 import threading
-import time
 from collections.abc import AsyncGenerator
+from contextlib import suppress
 from dataclasses import dataclass, field
 
 from unift.engine import Delta, Engine, Prepared
 from unift.serve._errors import ApiError
 
 log = logging.getLogger("unift.serve")
-_ROWS = 32  # turns of one batch
-_TOKENS = 32_768  # of one batch: prompt and room, padded
-_GATHER = 0.005  # seconds to wait for company
+_ROWS = 64  # answers under way
+_TOKENS = 65_536  # of all of them: prompt and room, padded to the longest
 _WAITING = 1_024  # turns in the queue; more are refused
 
 
@@ -28,18 +27,27 @@ class _Ticket:
         default_factory=lambda: asyncio.Queue[Delta | None]()
     )
     left: bool = False  # the client is gone
+    ended: bool = False  # the last piece was sent
 
     def tell(self, piece: Delta | None) -> None:
-        self.loop.call_soon_threadsafe(self.pieces.put_nowait, piece)
+        with suppress(RuntimeError):  # the loop is gone, and the client with it
+            self.loop.call_soon_threadsafe(self.pieces.put_nowait, piece)
+
+    def hear(self, piece: Delta) -> bool:
+        """A piece from the engine; whether anybody still listens."""
+        self.ended = piece.finish is not None
+        self.tell(piece)
+        return not self.left
 
 
 class Batcher:
-    """Takes turns as they come, answers up to 32 at a time."""
+    """Takes turns as they come, answers up to 64 at a time; they join and leave at every token."""
 
     def __init__(self, engine: Engine) -> None:
         self.engine = engine
         self._queue: queue.Queue[_Ticket | None] = queue.Queue(_WAITING)
-        self._kept: _Ticket | None = None  # taken from the queue, but too large for that batch
+        self._kept: _Ticket | None = None  # taken from the queue, but there is no room yet
+        self._running: list[_Ticket] = []
         self._thread = threading.Thread(target=self._work, name="answers", daemon=True)
         self._closing = False
 
@@ -87,52 +95,54 @@ class Batcher:
     # --- the thread ---------------------------------------------------------------------------
 
     def _work(self) -> None:
-        while True:
-            first = self._kept or self._queue.get()
+        last = False
+        while not (last and self._kept is None and not self._running):
+            last = self._welcome(last) or last
+            if self._running:
+                self._step()
+
+    def _welcome(self, last: bool) -> bool:
+        """Let in who waits, as far as there is room; True once nobody will come any more."""
+        while len(self._running) < _ROWS:
+            ticket = self._kept
             self._kept = None
-            if first is None:
-                return
-            batch, last = self._gather(first)
-            self._answer(batch)
-            if last:
-                return
-
-    def _gather(self, first: _Ticket) -> tuple[list[_Ticket], bool]:
-        time.sleep(_GATHER)
-        batch = [first]
-        widest = _size(first)
-        while len(batch) < _ROWS:
-            try:
-                ticket = self._queue.get_nowait()
-            except queue.Empty:
-                break
             if ticket is None:
-                return batch, True
-            widest = max(widest, _size(ticket))
-            if widest * (len(batch) + 1) > _TOKENS:
+                if last:
+                    return False
+                try:
+                    ticket = self._queue.get(block=not self._running)
+                except queue.Empty:
+                    return False
+                if ticket is None:
+                    return True
+            if ticket.left:
+                continue
+            widest = max(_size(one) for one in (ticket, *self._running))
+            if self._running and widest * (len(self._running) + 1) > _TOKENS:
                 self._kept = ticket
-                break
-            batch.append(ticket)
-        return batch, False
+                return False
+            self._running.append(ticket)
+            try:
+                self.engine.join(ticket.prepared, ticket.hear)
+            except Exception:  # the server outlives one bad adapter
+                log.exception("an adapter cannot be loaded")
+                self._fail([ticket])
+        return False
 
-    def _answer(self, batch: list[_Ticket]) -> None:
-        batch = [ticket for ticket in batch if not ticket.left]
-        ended: set[int] = set()
-
-        def on_delta(index: int, piece: Delta) -> bool:
-            if piece.finish is not None:
-                ended.add(index)
-            batch[index].tell(piece)
-            return not batch[index].left
-
+    def _step(self) -> None:
         try:
-            if batch:
-                self.engine.answer([ticket.prepared for ticket in batch], on_delta)
+            self.engine.step()
         except Exception:  # the server outlives one bad batch
-            log.exception("a batch of %d failed", len(batch))
-        for index, ticket in enumerate(batch):
-            if index not in ended:
-                ticket.tell(None)
+            log.exception("a batch of %d failed", len(self._running))
+            self.engine.abandon()
+            self._fail(list(self._running))
+        self._running = [one for one in self._running if not (one.ended or one.left)]
+
+    def _fail(self, tickets: list[_Ticket]) -> None:
+        for ticket in tickets:
+            ticket.ended = True
+            ticket.tell(None)
+            self._running.remove(ticket)
 
 
 def _size(ticket: _Ticket) -> int:

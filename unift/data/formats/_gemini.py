@@ -24,6 +24,7 @@ from unift.data.formats._model import (
 )
 
 _ROLES = {"user": "user", "model": "assistant", "function": "user", "tool": "user"}
+_TYPES = ("OBJECT", "ARRAY", "STRING", "INTEGER", "NUMBER", "BOOLEAN", "NULL")
 _SYSTEM = ("systemInstruction", "system_instruction")
 
 
@@ -168,8 +169,23 @@ def _read_tools(fields: dict[str, Any], note: Note) -> list[Any] | None:
             else None
         )
         for each in cast("list[Any]", declared) if isinstance(declared, list) else []:
-            tools.append({"type": "function", "function": each})
+            tools.append({"type": "function", "function": _lower(each)})
     return tools
+
+
+def _lower(schema: Any) -> Any:
+    """Google's names of types (OBJECT, STRING) are those of JSON schema in capitals."""
+    if isinstance(schema, list):
+        return [_lower(one) for one in cast("list[Any]", schema)]
+    if not isinstance(schema, dict):
+        return schema
+    fields = cast("dict[str, Any]", schema)
+    return {
+        key: value.lower()
+        if key == "type" and isinstance(value, str) and value in _TYPES
+        else _lower(value)
+        for key, value in fields.items()
+    }
 
 
 def _read_base(fields: dict[str, Any], note: Note, *more: str) -> tuple[_Reader, Row] | None:

@@ -37,6 +37,7 @@ WORDS = {
     "done": State.SUCCEEDED,
     "broken": State.FAILED,
     "stopped": State.CANCELLED,
+    "halted": State.PAUSED,
 }
 
 
@@ -57,7 +58,11 @@ class Echo:
 
     def capabilities(self, model: str | None = None) -> Capabilities:
         return Capabilities(
-            place="remote", weights_downloadable=True, resumable=True, poll_seconds=0.001
+            place="remote",
+            weights_downloadable=True,
+            resumable=True,
+            pausable=True,
+            poll_seconds=0.001,
         )
 
     def plan(self, spec: TrainSpec) -> Plan:
@@ -118,7 +123,7 @@ class Echo:
             state=WORDS.get(word),
             word=word,
             failure=failure,
-            resumable=word in ("broken", "stopped"),
+            resumable=word in ("broken", "stopped", "halted"),
         )
 
     def events(self, handle: Handle, after: str | None = None) -> list[Event]:
@@ -126,14 +131,20 @@ class Echo:
         return [Event.model_validate(event) for event in self._job(handle)["events"]]
 
     def cancel(self, handle: Handle) -> None:
+        self._end(handle, "stopped", "waiting", "learning", "halted")
+
+    def pause(self, handle: Handle) -> None:
+        self._end(handle, "halted", "waiting", "learning")
+
+    def _end(self, handle: Handle, word: str, *allowed: str) -> None:
         job = self._job(handle)
-        if job["word"] in ("waiting", "learning"):
-            job["word"] = "stopped"
+        if job["word"] in allowed:
+            job["word"] = word
             self._write(self.folder / f"{handle.id}.json", job)
 
     def resume(self, handle: Handle) -> Handle:
         job = self._job(handle)
-        if job["word"] not in ("stopped", "broken"):
+        if job["word"] not in ("stopped", "broken", "halted"):
             raise ProviderError("There is nothing to resume.", code="not_resumable")
         job.update(word="learning", fail_at=None)
         self._write(self.folder / f"{handle.id}.json", job)

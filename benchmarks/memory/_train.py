@@ -1,0 +1,332 @@
+"""A few steps of one configuration through the product's own trainer, measured."""
+
+from __future__ import annotations
+
+import contextlib
+import gc
+import sys
+import time
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import torch
+from _configs import Run
+from transformers import TrainerCallback
+
+GIB = 2**30
+SLOW = 1.2  # seconds: a step longer than this is timed once, shorter ones three times
+
+
+class Clock(TrainerCallback):
+    """Stands in for the journal: times steps, counts nothing else."""
+
+    def __init__(self, cuda: bool) -> None:
+        self.cuda, self.seconds, self._began = cuda, [], 0.0
+
+    def add_tokens(self, tokens: int) -> None:
+        """Nothing: the grid knows its tokens."""
+
+    def on_step_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        self._began = self._now()
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        self.seconds.append(self._now() - self._began)
+        control.should_log = control.should_save = False
+        timed = self.seconds[1:]
+        if timed and (len(timed) >= 3 or sum(timed) > SLOW):
+            control.should_training_stop = True
+
+    def _now(self) -> float:
+        if self.cuda:
+            torch.cuda.synchronize()
+        return time.perf_counter()
+
+
+def measure(
+    run: Run, base: Any, device: str, tokenizer: Any, explain: bool = False
+) -> dict[str, Any]:
+    """Peak GiB allocated and reserved, seconds a step, tokens a step."""
+    cuda = device == "cuda"
+    _clean(cuda)
+    model, undo = _adapt(run, base)
+    try:
+        trainer, clock = _trainer(run, model, device, tokenizer)
+        if cuda:
+            torch.cuda.reset_peak_memory_stats()
+        static = torch.cuda.memory_allocated() / GIB if cuda else 0.0
+        trainer.train()
+        found: dict[str, Any] = {
+            "tokens": run.length * run.micro_batch * run.passes,
+            "step_seconds": [round(one, 4) for one in clock.seconds],
+            "static_gib": round(static, 4),
+        }
+        if cuda:
+            found["allocated_gib"] = round(torch.cuda.max_memory_allocated() / GIB, 4)
+            found["reserved_gib"] = round(torch.cuda.max_memory_reserved() / GIB, 4)
+            found["live_gib"] = round(torch.cuda.memory_allocated() / GIB, 4)
+            free, total = torch.cuda.mem_get_info()
+            used = (total - free - torch.cuda.memory_reserved()) / GIB
+            found["context_gib"] = round(used, 4)
+        if explain and cuda:
+            try:
+                found["alive_at_peak"] = _explain(trainer)
+            except Exception as error:  # noqa: BLE001 - the figures above are what was asked for
+                found["alive_at_peak"] = f"{type(error).__name__}: {error}"
+        return found
+    finally:
+        trainer = None
+        undo()
+        _clean(cuda)
+
+
+def _clean(cuda: bool) -> None:
+    gc.collect()
+    if cuda:
+        torch.cuda.empty_cache()
+
+
+def _adapt(run: Run, base: Any) -> tuple[Any, Any]:
+    """The model to train, and how to get the untouched base back."""
+    base.config._attn_implementation = {"varlen": "grid_varlen"}.get(run.attention, run.attention)
+    text = base.config.get_text_config()
+    text._attn_implementation = base.config._attn_implementation
+    if run.attention == "varlen":
+        _register_varlen()
+    modeling = sys.modules[type(base).__module__]
+    before = dict(vars(modeling))
+    if run.kernels == "liger":  # of this model for good, so rows with Liger come last within it
+        from liger_kernel.transformers import _apply_liger_kernel_to_instance
+
+        _apply_liger_kernel_to_instance(base, cross_entropy=False, fused_linear_cross_entropy=False)
+
+    def forget() -> None:
+        for name, value in before.items():  # Liger changes the library's module too
+            setattr(modeling, name, value)
+        for owner in (base, base.base_model):
+            for name in ("forward", "gradient_checkpointing_enable"):
+                owner.__dict__.pop(name, None)
+        for parameter in base.parameters():
+            parameter.grad = None
+        with contextlib.suppress(Exception):
+            base.gradient_checkpointing_disable()
+        with contextlib.suppress(Exception):
+            base.disable_input_require_grads()
+
+    if run.tuning == "full":
+        base.requires_grad_(True)
+        return base, forget
+    from peft import LoraConfig, get_peft_model
+
+    base.requires_grad_(False)
+    head = base.get_output_embeddings()
+    names = {
+        name.rpartition(".")[2]
+        for name, module in base.named_modules()
+        if isinstance(module, torch.nn.Linear)
+        and module is not head
+        and "vision" not in name
+        and "multi_modal" not in name
+        and name.rpartition(".")[2] not in ("gate", "router")
+    }
+    targets: Any = sorted(names)
+    if any("vision" in name for name, _ in base.named_modules()):
+        targets = r".*language_model.*\.(" + "|".join(sorted(names)) + ")"
+    adapter = LoraConfig(
+        r=run.rank,
+        lora_alpha=2 * run.rank,
+        lora_dropout=run.dropout,
+        use_dora=run.dora,
+        target_modules=targets,
+        task_type="CAUSAL_LM",
+        bias="none",
+    )
+    model = get_peft_model(base, adapter)
+
+    def undo() -> None:
+        model.unload()
+        if hasattr(base, "peft_config"):
+            del base.peft_config
+        forget()
+
+    return model, undo
+
+
+def _trainer(run: Run, model: Any, device: str, tokenizer: Any) -> tuple[Any, Clock]:
+    from unift_local import recipe
+    from unift_local.packing import Row
+
+    from unift.provider import Plan, Setting
+    from unift.spec import TrainSpec
+
+    values = {
+        "batch_size": run.micro_batch * max(1, run.rows_per_pack) * run.passes,
+        "micro_batch": run.micro_batch,
+        "packing": run.rows_per_pack > 0,
+        "pack_length": run.length,
+        "total_steps": 4,
+        "learning_rate": 1e-5,
+        "schedule": "constant",
+        "warmup_steps": 0,
+        "weight_decay": 0.01,
+        "max_grad_norm": 1.0,
+        "optimizer": "adamw_torch_fused" if run.optimizer == "adamw" else run.optimizer,
+        "dtype": "fp32" if run.dtype == "fp32" or device == "cpu" else "bf16",
+        "device": device,
+        "gradient_checkpointing": run.checkpointing != "none",
+        "seed": 0,
+    }
+    plan = Plan(
+        spec=TrainSpec(provider=f"local-{run.tuning}", model=run.model, data="none"),
+        settings=tuple(
+            Setting(name=name, value=value, origin="user") for name, value in values.items()
+        ),
+        payload={"tunes": run.tuning},
+    )
+    args = recipe.arguments(plan, Path("/tmp/grid-out"))
+    if run.checkpointing == "selective":
+        args.gradient_checkpointing_kwargs = {"selective": True}
+    args.activation_offloading = run.checkpointing == "offloaded"
+    size = model.config.get_text_config().vocab_size
+    rows: list[Row] = []
+    each = run.length // run.rows_per_pack if run.rows_per_pack else run.length
+    generator = torch.Generator().manual_seed(0)
+    for index in range(values["batch_size"] * values["total_steps"]):
+        # A padded batch: every second row is half as long.
+        long = (
+            run.length % each + each
+            if run.rows_per_pack and index % run.rows_per_pack == 0
+            else each
+        )
+        count = long // 2 if run.padded and index % 2 else long
+        ids = torch.randint(10, size, (count,), generator=generator).tolist()
+        silent = round(count * (1 - run.trained))
+        rows.append(Row(ids, [-100] * silent + ids[silent:]))
+    clock = Clock(device == "cuda")
+    trainer = _kind(run)(
+        model=model,
+        args=args,
+        plan=plan,
+        rows=rows,
+        validation=[],
+        tokenizer=tokenizer,
+        journal=clock,
+    )
+    if run.tuning == "full" and run.dtype == "bf16":
+        for parameter in model.parameters():  # the trainer wants float32 for what it trains
+            parameter.data = parameter.data.to(torch.bfloat16)
+    return trainer, clock
+
+
+def _kind(run: Run) -> Any:
+    from unift_local import recipe
+
+    if run.loss == "chunked":
+        return recipe.StepTrainer
+
+    class OtherLoss(recipe.StepTrainer):
+        """The loss from whole logits, or Liger's fused linear cross entropy."""
+
+        def compute_loss(
+            self,
+            model: Any,
+            inputs: Any,
+            return_outputs: bool = False,
+            num_items_in_batch: Any = None,
+        ) -> Any:
+            labels = inputs.pop("labels")
+            if run.loss == "plain":
+                return model(**inputs, labels=labels, num_items_in_batch=num_items_in_batch).loss
+            from liger_kernel.transformers import LigerFusedLinearCrossEntropyLoss
+
+            inner = self.accelerator.unwrap_model(model)
+            inner = inner if run.tuning == "full" else inner.get_base_model()
+            with torch.autocast(self.args.device.type, torch.bfloat16, enabled=self.args.bf16):
+                hidden = inner.model(**inputs, use_cache=False).last_hidden_state[:, :-1]
+                loss = LigerFusedLinearCrossEntropyLoss(reduction="sum")
+                flat = hidden.reshape(-1, hidden.shape[-1])
+                total = loss(inner.lm_head.weight, flat, labels[:, 1:].reshape(-1))
+            return total / num_items_in_batch
+
+    return OtherLoss
+
+
+def _register_varlen() -> None:
+    """Attention through torch's own varlen kernel: no mask, no padding; for memory alone, so the
+    whole sequence is one document."""
+    from torch.nn.attention.varlen import varlen_attn
+    from transformers import AttentionInterface, AttentionMaskInterface
+
+    def attend(
+        module: Any, query: Any, key: Any, value: Any, mask: Any, scaling: Any = None, **rest: Any
+    ) -> Any:
+        rows, _, length, _ = query.shape
+        flat = [
+            one.transpose(1, 2).reshape(rows * length, one.shape[1], -1)
+            for one in (query, key, value)
+        ]
+        repeat = flat[0].shape[1] // flat[1].shape[1]
+        if repeat > 1:
+            flat[1:] = [one.repeat_interleave(repeat, 1) for one in flat[1:]]
+        ends = torch.arange(0, (rows + 1) * length, length, device=query.device, dtype=torch.int32)
+        out = varlen_attn(*flat, ends, ends, length, length, scale=scaling, window_size=(-1, 0))
+        return out.view(rows, length, query.shape[1], -1), None
+
+    AttentionInterface.register("grid_varlen", attend)
+    AttentionMaskInterface.register("grid_varlen", lambda *args, **kwargs: None)
+
+
+def _explain(trainer: Any) -> list[dict[str, Any]]:
+    """What is alive at the peak of one more step, by the line of code that asked for it."""
+    count = trainer.args.per_device_train_batch_size
+    batch = trainer.data_collator([trainer.train_dataset[index] for index in range(count)])
+    torch.cuda.reset_peak_memory_stats()
+    base = torch.cuda.memory_allocated()
+    torch.cuda.memory._record_memory_history(max_entries=400_000, stacks="python")
+    try:
+        trainer.training_step(trainer.model_wrapped, batch)
+        torch.nn.utils.clip_grad_norm_(trainer.model.parameters(), 1.0)
+        trainer.optimizer.step()
+        trainer.model.zero_grad()
+        peak = torch.cuda.max_memory_allocated()
+        snapshot = torch.cuda.memory._snapshot()
+    finally:
+        torch.cuda.memory._record_memory_history(enabled=None)
+    events = [one for trace in snapshot["device_traces"] for one in trace]
+    signs = {"alloc": 1, "free_requested": -1}
+    total = highest = at = 0
+    for index, one in enumerate(events):
+        total += signs.get(one["action"], 0) * one["size"]
+        if total > highest:
+            highest, at = total, index
+    live: dict[int, dict[str, Any]] = {}
+    for one in events[: at + 1]:
+        if one["action"] == "alloc":
+            live[one["addr"]] = one
+        elif one["action"] == "free_requested":
+            live.pop(one["addr"], None)
+    size: Counter[str] = Counter()
+    tensors: Counter[str] = Counter()
+    for one in live.values():
+        place = _frames(one.get("frames", []))
+        size[place] += one["size"]
+        tensors[place] += 1
+    summary = {"base_gib": base / GIB, "above_gib": highest / GIB, "peak_gib": peak / GIB}
+    return [
+        {key: round(value, 4) for key, value in summary.items()},
+        *(
+            {"gib": round(value / GIB, 4), "tensors": tensors[place], "where": place}
+            for place, value in size.most_common(40)
+        ),
+    ]
+
+
+def _frames(frames: list[dict[str, Any]]) -> str:
+    """The innermost lines that say most, outermost last."""
+    dull = ("module.py", "_contextlib.py", "operations.py", "generic.py", "function.py")
+    seen = [
+        f"{Path(one['filename']).name}:{one['line']}:{one['name']}"
+        for one in frames
+        if one["filename"].endswith(".py") and not one["filename"].endswith(dull)
+    ]
+    return " < ".join(seen[:6])

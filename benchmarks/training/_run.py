@@ -1,0 +1,320 @@
+"""One training run of one candidate in a process of its own; prints one JSON line.
+
+``python _run.py '{"name": ..., "by": "unift" | "trl", "tunes": ..., "model": FOLDER, ...}'``
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import time
+import traceback
+from pathlib import Path
+from typing import Any
+
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
+os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+os.environ.setdefault("PYTORCH_CUDA_ALLOC_CONF", "expandable_segments:True")
+
+import _inputs
+import torch
+from transformers import TrainerCallback
+
+TARGETS = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
+DEFAULTS: dict[str, Any] = {
+    "tunes": "lora",
+    "rows": "chat",
+    "sequence": 2048,
+    "steps": 8,
+    "warm": 3,
+    "batch": 96,  # rows a step (unift), or
+    "micro": 4,  # sequences a pass
+    "learning_rate": 1e-4,
+    "options": {},
+}
+
+
+class Clock(TrainerCallback):
+    """When each step ended, what it lost, and the end of the run after the last."""
+
+    def __init__(self, steps: int, stop: bool) -> None:
+        self.marks: list[float] = []
+        self.losses: list[float] = []
+        self._steps, self._stop = steps, stop
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        if torch.cuda.is_available():
+            torch.cuda.synchronize()
+        self.marks.append(time.perf_counter())
+        control.should_log = True
+        if self._stop and state.global_step >= self._steps:
+            control.should_training_stop = True
+            control.should_save = control.should_evaluate = False
+
+    def on_log(
+        self, args: Any, state: Any, control: Any, logs: dict[str, Any] | None = None, **kwargs: Any
+    ) -> None:
+        if logs and "loss" in logs:
+            self.losses.append(round(float(logs["loss"]), 4))
+
+
+def unift(run: dict[str, Any]) -> dict[str, Any]:
+    """This package, through the plan and trainer that `unift.train` uses."""
+    import unift_local
+    from unift_local import checkpoint, recipe
+    from unift_local.callbacks import Journal
+    from unift_local.packing import Row
+    from unift_local.rundir import EventLog, RunDir
+
+    from unift.spec import make_spec
+
+    folder = Path(f"/tmp/gpu7-run-{os.getpid()}")
+    (folder / "checkpoints").mkdir(parents=True)
+    data = folder / "plan.jsonl"
+    turn = [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]
+    data.write_text(json.dumps({"messages": turn}) + "\n")
+    provider = {
+        "lora": unift_local.LocalLora,
+        "qlora": unift_local.LocalQlora,
+        "full": unift_local.LocalFull,
+    }[run["tunes"]]()
+    options = {"pack_length": run["sequence"], "micro_batch": run["micro"], **run["options"]}
+    extra = {} if run["tunes"] == "full" else {"dropout": run.get("dropout", 0.0)}
+    spec = make_spec(
+        provider=provider.name,
+        model=run["model"],
+        data=str(data),
+        learning_rate=run["learning_rate"],
+        batch_size=run["batch"],
+        max_steps=10_000,
+        warmup_ratio=0.0,
+        seed=run.get("seed", 42),
+        options={provider.name: options},
+        **extra,
+    )
+    plan = provider.plan(spec)
+    total = run["steps"] + 2
+    model = recipe.load_base(plan, run["model"])
+    base = memory("memory_allocated")
+    if plan.payload["tunes"] == "full":
+        model.requires_grad_(True)
+    else:
+        model = recipe.add_adapter(plan, model)
+    ids = _inputs.token_rows(
+        run["rows"], run["batch"] * total, run["sequence"], model.config.vocab_size
+    )
+    rows = [Row(one, one) for one in ids]
+    place = RunDir(folder)
+    never = 10**9
+    journal = Journal(
+        place,
+        EventLog(place.events_file),
+        False,  # nobody asks for the end
+        checkpoint.Progress(),
+        total_steps=never,
+        steps_per_epoch=never,
+        eval_steps=never,
+        patience=0,
+        keep=1,
+        evaluates=False,
+        learning_rate=run["learning_rate"],
+    )
+    from transformers import AutoTokenizer
+
+    trainer = recipe.StepTrainer(
+        model=model,
+        args=recipe.arguments(plan, place.checkpoints),
+        plan=plan,
+        rows=rows,
+        validation=[],
+        tokenizer=AutoTokenizer.from_pretrained(run["model"]),
+        journal=journal,
+    )
+    clock = Clock(run["steps"], stop=True)
+    trainer.add_callback(clock)
+    seen: list[int] = []
+    collate = trainer.data_collator
+
+    def counting(batch: Any) -> Any:
+        out = collate(batch)
+        seen.append(out["tokens"])
+        return out
+
+    trainer.data_collator = counting
+    reset_peak()
+    trainer.train()
+    report = {"base_gib": base, **figures(run, clock, seen)}
+    if run.get("profile"):
+        report["profile"] = profile(run, trainer, rows)
+    return report
+
+
+def profile(run: dict[str, Any], trainer: Any, rows: Any) -> dict[str, float]:
+    """Where one step spends its time on the card, ms by kind of kernel."""
+    from torch.profiler import ProfilerActivity
+    from torch.profiler import profile as record
+
+    records = [{"input_ids": r.input_ids, "labels": r.labels} for r in rows[: run["batch"]]]
+    inputs = trainer.data_collator(records)
+    trainer.training_step(trainer.model, inputs)
+    inputs = trainer.data_collator(records)
+    torch.cuda.synchronize()
+    with record(activities=[ProfilerActivity.CUDA, ProfilerActivity.CPU]) as recorded:
+        began = time.perf_counter()
+        trainer.training_step(trainer.model, inputs)
+        torch.cuda.synchronize()
+        wall = time.perf_counter() - began
+    kinds: dict[str, float] = {"wall": wall * 1e3}
+    table = recorded.key_averages()
+    lines: list[tuple[float, int, str]] = []
+    for one in table:
+        if one.device_type.name != "CUDA":
+            continue
+        ms = one.self_device_time_total / 1e3
+        lines.append((ms, one.count, one.key))
+        kinds[kind_of(one.key)] = kinds.get(kind_of(one.key), 0.0) + ms
+    text = "\n".join(f"{ms:9.2f} ms {count:6d}x {key[:150]}" for ms, count, key in sorted(lines)[::-1])
+    out = Path(os.environ.get("OUT", "/tmp"))
+    with (out / "profiles.txt").open("a") as file:
+        file.write(f"== {run['name']}: {json.dumps(kinds)}\n{text[:9000]}\n")
+    return {key: round(value, 1) for key, value in kinds.items()}
+
+
+def kind_of(kernel: str) -> str:
+    """The family of a kernel, by its name."""
+    low = kernel.lower()
+    families = {
+        "attention": ("flash", "fmha"),
+        "matmul": ("gemm", "nvjet", "cutlass", "xmma", "cublas", "splitk"),
+        "dequantise": ("dequant",),
+        "copy": ("memcpy", "memset"),
+        "compiled": ("triton_",),
+        "optimiser": ("multi_tensor", "adam"),
+    }
+    for family, words in families.items():
+        if any(word in low for word in words):
+            return family
+    return "other kernels"
+
+
+def trl(run: dict[str, Any]) -> dict[str, Any]:
+    """TRL as its documentation has it (`plain`), or with every fast setting that it offers."""
+    from datasets import Dataset
+    from peft import LoraConfig
+    from transformers import AutoModelForCausalLM, AutoTokenizer, BitsAndBytesConfig
+    from trl.trainer.sft_config import SFTConfig
+    from trl.trainer.sft_trainer import SFTTrainer
+    from unift_local import attention
+
+    kwargs: dict[str, Any] = {"dtype": torch.bfloat16, "device_map": {"": 0}}
+    if not torch.cuda.is_available():
+        kwargs = {"dtype": torch.float32}
+    kwargs["attn_implementation"] = attention.register() if run.get("varlen") else "sdpa"
+    if run["tunes"] == "qlora":
+        kwargs["quantization_config"] = BitsAndBytesConfig(
+            load_in_4bit=True,
+            bnb_4bit_quant_type="nf4",
+            bnb_4bit_compute_dtype=torch.bfloat16,
+            bnb_4bit_use_double_quant=True,
+        )
+    model = AutoModelForCausalLM.from_pretrained(run["model"], **kwargs)
+    base = memory("memory_allocated")
+    adapter = LoraConfig(
+        r=16,
+        lora_alpha=32,
+        lora_dropout=run.get("dropout", 0.0),
+        target_modules=TARGETS,
+        task_type="CAUSAL_LM",
+    )
+    ids = _inputs.token_rows(
+        run["rows"], run["examples"], run["sequence"], model.config.vocab_size
+    )
+    arguments = SFTConfig(
+        output_dir="/tmp/gpu7-out",
+        max_length=run["sequence"],
+        per_device_train_batch_size=run["micro"],
+        gradient_accumulation_steps=run.get("accumulate", 1),
+        max_steps=run["steps"],
+        learning_rate=run["learning_rate"],
+        logging_steps=1,
+        report_to=[],
+        save_strategy="no",
+        bf16=torch.cuda.is_available(),
+        use_cpu=not torch.cuda.is_available(),
+        gradient_checkpointing=run.get("checkpointing", True),
+        packing=run.get("packing", False),
+        use_liger_kernel=run.get("liger", False),
+        optim=run.get("optimizer", "adamw_torch_fused"),
+        seed=run.get("seed", 42),
+        disable_tqdm=True,
+    )
+    clock = Clock(run["steps"], stop=False)
+    trainer = SFTTrainer(
+        model=model,
+        args=arguments,
+        train_dataset=Dataset.from_dict({"input_ids": ids}),
+        processing_class=AutoTokenizer.from_pretrained(run["model"]),
+        peft_config=None if run["tunes"] == "full" else adapter,
+        callbacks=[clock],
+    )
+    seen: list[int] = []
+    collate = trainer.data_collator
+
+    def counting(batch: Any) -> Any:
+        seen.append(sum(len(one["input_ids"]) for one in batch))
+        return collate(batch)
+
+    trainer.data_collator = counting
+    reset_peak()
+    trainer.train()
+    each = run.get("accumulate", 1)
+    steps = [sum(seen[i : i + each]) for i in range(0, len(seen), each)]
+    return {"base_gib": base, **figures(run, clock, steps)}
+
+
+def figures(run: dict[str, Any], clock: Clock, tokens: list[int]) -> dict[str, Any]:
+    """Useful tokens per second after warm-up, its spread over steps, and peak memory."""
+    warm, marks = run["warm"], clock.marks
+    each = [
+        tokens[step] / (marks[step] - marks[step - 1]) for step in range(warm, len(marks))
+    ]
+    done = sum(tokens[warm : len(marks)])
+    return {
+        "tokens_per_second": round(done / (marks[-1] - marks[warm - 1])),
+        "slowest_step": round(min(each)),
+        "fastest_step": round(max(each)),
+        "tokens_a_step": round(done / len(each)),
+        "allocated_gib": memory("max_memory_allocated"),
+        "reserved_gib": memory("max_memory_reserved"),
+        "losses": clock.losses[: run["steps"]],
+    }
+
+
+def memory(what: str) -> float:
+    """GiB of the card."""
+    return round(getattr(torch.cuda, what)() / 2**30, 2) if torch.cuda.is_available() else 0.0
+
+
+def reset_peak() -> None:
+    """Loading does not count."""
+    if torch.cuda.is_available():
+        torch.cuda.reset_peak_memory_stats()
+
+
+def main() -> int:
+    """Run what the argument says."""
+    run = {**DEFAULTS, **json.loads(sys.argv[1])}
+    began = time.perf_counter()
+    try:
+        result = {"unift": unift, "trl": trl}[run["by"]](run)
+    except Exception as error:  # noqa: BLE001 - a candidate that fails is a result
+        traceback.print_exc()
+        result = {"error": f"{type(error).__name__}: {str(error)[:300]}"}
+    result["wall"] = round(time.perf_counter() - began, 1)
+    print(json.dumps({"name": run["name"], **result}), flush=True)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,94 @@
+"""The loss without the logits of all tokens: some rows at a time, and only where a token is trained.
+
+A vocabulary of 128,256 words makes 0.5 GB of fp32 logits for 1,024 tokens, and autograd keeps
+several copies. Here each chunk of rows goes through the head once; its gradient is taken at once
+and the logits are dropped.
+"""
+
+from __future__ import annotations
+
+from typing import Any, cast
+
+import torch
+
+from unift_local.lora_math import pointwise
+
+_CHUNK_BYTES = 2**29  # logits that exist at one time
+
+
+class ChunkedCrossEntropy(torch.autograd.Function):
+    """``apply(hidden, weight, targets)``: the sum over rows of the cross entropy.
+
+    hidden (rows, width), weight (words, width), targets (rows,) int64. A 0-d fp32 tensor.
+    """
+
+    @staticmethod
+    def forward(
+        ctx: Any, hidden: torch.Tensor, weight: torch.Tensor, targets: torch.Tensor
+    ) -> torch.Tensor:
+        wants_hidden, wants_weight, _ = ctx.needs_input_grad
+        grad_hidden = torch.empty_like(hidden) if wants_hidden else None
+        grad_weight = torch.zeros_like(weight) if wants_weight else None
+        total = torch.zeros((), dtype=torch.float32, device=hidden.device)
+        rows = max(1, _CHUNK_BYTES // (weight.shape[0] * weight.element_size()))
+        for start in range(0, hidden.shape[0], rows):
+            chunk, wanted = hidden[start : start + rows], targets[start : start + rows]
+            logits = chunk @ weight.T
+            loss, grad = _softmax(logits, wanted)
+            total += loss
+            if grad_hidden is not None:
+                torch.mm(grad, weight, out=grad_hidden[start : start + rows])
+            if grad_weight is not None:
+                grad_weight.addmm_(grad.T, chunk)
+        ctx.save_for_backward(grad_hidden, grad_weight)
+        return total
+
+    @staticmethod
+    def backward(ctx: Any, *grads: torch.Tensor) -> Any:
+        grad_hidden, grad_weight = ctx.saved_tensors
+        return (
+            None if grad_hidden is None else (grad_hidden * grads[0]).to(grad_hidden.dtype),
+            None if grad_weight is None else (grad_weight * grads[0]).to(grad_weight.dtype),
+            None,
+        )
+
+
+@pointwise
+def _softmax(logits: torch.Tensor, targets: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """The loss of a chunk, summed, and the gradient of its logits."""
+    wide = logits.float() if logits.dtype in (torch.bfloat16, torch.float16) else logits
+    log_sum = wide.logsumexp(-1, keepdim=True)
+    wanted = targets.unsqueeze(-1)
+    loss = (log_sum - wide.gather(-1, wanted)).sum().float()
+    words = torch.arange(logits.shape[-1], device=logits.device)
+    grad = (wide - log_sum).exp() - (words == wanted).to(wide.dtype)
+    return loss, grad.to(logits.dtype)
+
+
+def chunked_cross_entropy(
+    hidden: torch.Tensor, weight: torch.Tensor, targets: torch.Tensor
+) -> torch.Tensor:
+    """`ChunkedCrossEntropy`, typed."""
+    return cast("torch.Tensor", ChunkedCrossEntropy.apply(hidden, weight, targets))
+
+
+def plain_head(model: Any) -> bool:
+    """Whether a model's logits are its last hidden state times its output weights, and no more.
+
+    Some families scale or cap their logits, or have a bias; asked of the model itself, with a few
+    tokens.
+    """
+    head = model.get_output_embeddings()
+    weight = getattr(head, "weight", None)
+    if weight is None or not weight.is_floating_point():
+        return False
+    ids = torch.arange(1, 9, device=weight.device).unsqueeze(0) % weight.shape[0]
+    was_training = model.training
+    model.eval()
+    with torch.no_grad():
+        logits = model(input_ids=ids, use_cache=False).logits
+        hidden = model.base_model(input_ids=ids, use_cache=False).last_hidden_state
+    model.train(was_training)
+    mine = hidden.to(weight.dtype) @ weight.T
+    difference = (logits.float() - mine.float()).norm() / mine.float().norm()
+    return bool(difference < (1e-4 if weight.dtype == torch.float32 else 2e-2))

@@ -1,0 +1,89 @@
+"""Applies the plan's settings for speed to a model. None of them changes what is learnt."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
+from typing import Any
+
+import torch
+from torch.autograd.graph import save_on_cpu
+from transformers.modeling_layers import GradientCheckpointingLayer
+
+from unift.provider import Plan
+from unift_local import attention, fused, lora_math
+
+#: Packs are filled up to a multiple of this when layers are compiled, so that few shapes occur.
+COMPILED_MULTIPLE = 256
+
+
+def attention_name(plan: Plan) -> str:
+    """What transformers calls the attention of the plan."""
+    name = plan.value("attention")
+    return attention.register() if name == "varlen" else name
+
+
+def layers(model: torch.nn.Module) -> Iterator[GradientCheckpointingLayer]:
+    """The decoder layers, in order."""
+    return (one for one in model.modules() if isinstance(one, GradientCheckpointingLayer))
+
+
+def apply(plan: Plan, model: Any) -> str:
+    """Fuse, checkpoint and compile as planned; in words, what was done."""
+    done: list[str] = []
+    base = model.get_base_model() if hasattr(model, "get_base_model") else model
+    lora_math.fuse_pointwise(plan.value("device") == "cuda")
+    if plan.payload["tunes"] != "full" and plan.value("fused_adapters"):
+        found = fused.fuse(model)
+        done.append(
+            f"fused {found['attention']} attention blocks, {found['mlp']} MLPs and "
+            f"{found['single']} single projections"
+            + (f"; {found['plain']} layers stay as they are" if found["plain"] else "")
+        )
+    if plan.value("gradient_checkpointing"):
+        done.append(_checkpoint(plan, base))
+    if plan.value("compile"):
+        if plan.payload["tunes"] != "full":
+            base.enable_input_require_grads()  # else the first layer would be compiled by itself
+        for layer in layers(base):
+            layer.compile()
+        done.append("the decoder layer is compiled once")
+    return "; ".join(done)
+
+
+def _checkpoint(plan: Plan, base: Any) -> str:
+    base.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+    everyone = list(layers(base))
+    kind = plan.value("checkpointing")
+    if kind == "selective":
+        count = min(plan.value("checkpointed_layers"), len(everyone))
+        # The last layers stay: theirs is the memory that is free again first.
+        for layer in everyone[count:]:
+            layer.gradient_checkpointing = False
+        return f"{count} of {len(everyone)} layers are recomputed"
+    if kind == "offloaded":
+        for layer in everyone:
+            layer._gradient_checkpointing_func = _offloaded(layer._gradient_checkpointing_func)
+        return "every layer is recomputed from an input kept in main memory"
+    return "every layer is recomputed"
+
+
+def _offloaded(checkpoint: Callable[..., Any]) -> Callable[..., Any]:
+    """Keep what `checkpoint` saves (a layer's input) in pinned main memory."""
+
+    def run(*args: Any, **kwargs: Any) -> Any:
+        with save_on_cpu(pin_memory=True):
+            return checkpoint(*args, **kwargs)
+
+    return run
+
+
+def precision(plan: Plan) -> AbstractContextManager[Any]:
+    """Where the weights are kept wider than they compute: bf16 by torch's autocast."""
+    enabled = plan.value("dtype") == "bf16" and not computes_in_bf16(plan)
+    return torch.autocast(plan.value("device"), dtype=torch.bfloat16, enabled=enabled)
+
+
+def computes_in_bf16(plan: Plan) -> bool:
+    """Whether everything is in bf16 by itself: a frozen base under fused adapters."""
+    return plan.payload["tunes"] != "full" and plan.value("fused_adapters")

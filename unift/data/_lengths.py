@@ -1,0 +1,47 @@
+"""How many tokens the rows of a file have, in memory that does not grow with the rows."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+
+import numpy as np
+import numpy.typing as npt
+
+_SHARES = (50, 90, 99, 100)
+
+
+class Lengths:
+    """Length -> rows of that length.
+
+    Different lengths are few: n of them need rows of n * n / 2 tokens together.
+    """
+
+    def __init__(self) -> None:
+        self._rows: Counter[int] = Counter()
+        self.total = 0
+        self.count = 0
+        self.longest: tuple[int, int] | None = None
+        """(tokens, line) of the first row of the greatest length."""
+
+    def add(self, tokens: npt.NDArray[np.int64], lines: Sequence[int]) -> None:
+        """Take in some rows."""
+        self._rows.update(tokens.tolist())
+        self.total += int(tokens.sum())
+        self.count += len(tokens)
+        most = int(tokens.max())
+        line = min(lines[at] for at in np.flatnonzero(tokens == most).tolist())
+        if self.longest is None or most > self.longest[0]:
+            self.longest = most, line
+
+    def shares(self) -> dict[int, int]:
+        """Percentile (50, 90, 99, 100) -> tokens of a row."""
+        found: dict[int, int] = {}
+        wanted = {share: min(self.count - 1, self.count * share // 100) for share in _SHARES}
+        before = 0
+        for tokens, rows in sorted(self._rows.items()):
+            before += rows
+            for share, place in wanted.items():
+                if share not in found and place < before:
+                    found[share] = tokens
+        return found

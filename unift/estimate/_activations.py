@@ -1,0 +1,163 @@
+"""What the forward pass leaves behind for the backward pass, in bytes per token and layer.
+
+Counted operation by operation, as Korthikanti et al. 2022 do (https://arxiv.org/abs/2205.05198,
+section 4.1), for the layer of today: RMSNorm in float32, rotary positions, grouped or latent keys
+and values, memory-efficient attention, gated MLP or experts, and peft's adapters, which keep a copy
+of their input. ``tests/estimate/test_activations.py`` holds these counts against what autograd
+really keeps, in models of transformers with adapters of peft.
+
+Symbols: w bytes of the arithmetic, s of the residual stream, h hidden, q and k the query and key
+widths, o the width that attention returns, m the MLP width of one token.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from unift.estimate._shape import Linear, Shape
+from unift.estimate._training import Training
+
+
+def saved_bytes(shape: Shape, run: Training) -> float:
+    """Kept of one layer, the mean over all layers: norms, attention, MLP, inputs of trained
+    projections. Layers with a sliding window get a mask once rows are longer than it."""
+    share = shape.window_layers / shape.layers if _windowed(shape, run) else 0.0
+    common = _norms(shape, run) + _mlp(shape, run) + _inputs(shape, run)
+    attention = _attention(shape, run)
+    if share:
+        attention += share * (_attention(shape, replace(run, masked=True)) - attention)
+    return common + attention
+
+
+def widest_bytes(shape: Shape, run: Training) -> float:
+    """Kept of the layer that keeps most: what a recomputed layer needs."""
+    widest = replace(run, masked=True) if _windowed(shape, run) else run
+    mean = saved_bytes(shape, run) - _attention(shape, run) + _attention(shape, widest)
+    more = shape.widest_mlp - shape.active_mlp
+    return mean + more * run.width * (2 if run.liger or run.fused else 3)
+
+
+def mask_bytes(shape: Shape, run: Training) -> float:
+    """Boolean masks made once for all layers: one byte for each pair of positions of each row, once
+    more for layers with a window."""
+    if run.attention != "sdpa":
+        return 0.0
+    pairs = float(run.tokens * run.span)
+    return pairs * (int(run.masked) + int(_windowed(shape, run)))
+
+
+def _windowed(shape: Shape, run: Training) -> bool:
+    """Whether sdpa needs a mask for its window: rows are longer than it sees."""
+    return (
+        bool(shape.window_layers)
+        and shape.window is not None
+        and run.span > shape.window
+        and run.attention == "sdpa"
+        and not run.masked
+    )
+
+
+def _norms(shape: Shape, run: Training) -> float:
+    """Per norm 4h (the float32 input) and 4 (the scale), and, if its weight is trained, the
+    normalised value; Liger keeps s*h. Head norms the same at their width."""
+    h, full = shape.hidden, run.full
+    heads = shape.q_width + shape.kv_width
+    latent = (shape.latent.q_rank + shape.latent.kv_rank) if shape.latent else 0
+    if run.liger:
+        total = float(shape.layer_norms * h * run.stream)
+        return total + (heads * run.width if shape.head_norms else 0) + latent * run.width
+    # Gemma multiplies by (1 + weight) in float32, so it keeps the float32 value.
+    gemma = shape.family.startswith("gemma")
+    kept = (4 if gemma else run.stream) if full else 0
+    total = float(shape.layer_norms * (4 * h + 4 + h * kept))
+    small = (4 if gemma else run.width) if full else 0
+    if shape.head_norms:
+        total += heads * (4 + small) + 4 * (shape.heads + shape.kv_heads)
+    if latent:
+        total += latent * (4 + small) + 4 * (2 if shape.latent and shape.latent.q_rank else 1)
+    return total
+
+
+def _attention(shape: Shape, run: Training) -> float:
+    """w(q + 2k + o) and the softmax sums; eager keeps the scores. Masks rule out grouped attention
+    in sdpa, and the varlen path repeats keys as well; then keys count at query width, and the mask
+    as w bytes for each position seen."""
+    w, q, k, o = run.width, shape.q_width, shape.kv_width, shape.o_width
+    if run.attention == "eager":
+        # Keys and values are repeated; the probabilities are kept in float32 and again in w bytes.
+        return w * 3 * q + shape.heads * run.span * (4 + w)
+    keys = q if run.masked or run.attention == "varlen" else k
+    total = float(w * (q + o) + 4 * shape.heads)
+    if shape.latent:
+        # Keys are put together anew; values stay a view of what held their unrotated keys.
+        total += w * (keys + shape.heads * (shape.latent.nope + shape.latent.value))
+    else:
+        total += w * 2 * keys
+    return total + (run.span * w if run.masked else 0)
+
+
+def _mlp(shape: Shape, run: Training) -> float:
+    """Gated MLP 3wm (Liger and fused adapters 2wm, they make the product again). Each chosen expert also keeps its
+    output before weighting (w*h), order and weights (24 bytes), and the router its float32
+    probabilities."""
+    w = run.width
+    total = float(shape.active_mlp * w * (2 if (run.liger or run.fused) and not shape.experts else 3))
+    if shape.experts:
+        share = shape.expert_layers / shape.layers
+        routed = shape.experts_per_token * (w * shape.hidden + 24)
+        if run.full:  # inputs of the experts' own products
+            routed += shape.experts_per_token * w * (shape.hidden + shape.mlp)
+        total += share * (routed + 4.0 * shape.experts)
+    return total
+
+
+def _inputs(shape: Shape, run: Training) -> float:
+    """Inputs that trained projections keep, and what lies between the halves of adapters.
+
+    Projections that read the same tensor share it, unless each casts it for itself: a float32
+    adapter on a 16-bit model does (peft ``_cast_input_dtype``), so does any under autocast when the
+    stream is float32, and dropout makes a tensor of its own per adapter, with a mask. Fused
+    adapters (`unift_local.lora_math`) share it and make the MLP's product again. DoRA also keeps
+    the result of the frozen layer and its own, to scale them.
+    """
+    w = run.width
+    total = 0.0
+    groups: dict[tuple[str, int], list[Linear]] = {}
+    for one in shape.linears():
+        trained = one.peft and (run.full or one.name in run.adapted)
+        if not trained:
+            continue
+        groups.setdefault((one.reads, one.inputs), []).append(one)
+        if not run.full:
+            total += run.rank * w * one.count
+            if run.dora:
+                total += one.outputs * _DORA * w * one.count
+    for (reads, size), members in groups.items():
+        layers = max(one.count for one in members)
+        count = len(members)
+        if run.fused:
+            total += size * w * layers if reads not in ("heads", "gated") else 0
+        elif not run.full and (run.adapter_width != w or run.dropout_mask):
+            total += size * count * (w + run.dropout_mask) * layers
+        elif run.full and run.mixed and reads in ("attention", "mlp"):
+            total += size * count * w * layers
+        elif reads != "heads" or run.attention == "eager":
+            total += size * w * layers  # the output projection reads what attention keeps anyway
+    return total / shape.layers
+
+
+# Tensors of output width that DoRA's rescaling keeps for each adapter (peft ``DoraLinearLayer``).
+_DORA = 3
+
+
+def transient_bytes(shape: Shape, run: Training) -> float:
+    """Short-lived tensors while the down projection runs backward, in bytes per token: the gradient
+    of the MLP's product, its float32 copy for a float32 adapter (twice with dropout) or the
+    gradient that comes back, and four tensors of hidden width (residual, output, gradients)."""
+    m, h, w = shape.widest_mlp, shape.hidden, run.width
+    if run.fused:  # four gradients of MLP width in `lora_math.LoraMlp.backward`
+        return 4 * m * w + 4 * h * w
+    if not run.full and run.adapter_width != w and "down_proj" in run.adapted:
+        copies = run.adapter_width * (2 if run.dropout_mask else 1)
+        return m * (w + copies) + 4 * h * w
+    return 2 * m * w + 4 * h * run.stream

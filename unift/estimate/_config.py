@@ -1,0 +1,215 @@
+"""From a Hugging Face ``config.json`` to a `Shape`."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, cast
+
+from unift._text import did_you_mean
+from unift.errors import UsageError
+from unift.estimate._shape import Latent, Shape, Vision
+
+# Architectures of one layout (RMSNorm, rotary positions, gated MLP), and what sets them apart:
+# norms of hidden width per layer, norms of head width (queries and keys), and whether the
+# projections of q, k, v carry a bias that the config does not mention.
+_FAMILIES: dict[str, tuple[int, bool, bool]] = {
+    "llama": (2, False, False),
+    "mistral": (2, False, False),
+    "mixtral": (2, False, False),
+    "qwen2": (2, False, True),
+    "qwen2_moe": (2, False, True),
+    "qwen3": (2, True, False),
+    "qwen3_moe": (2, True, False),
+    "gemma": (2, False, False),
+    "gemma2": (4, False, False),
+    "gemma3_text": (4, True, False),
+    "deepseek_v3": (2, False, False),
+}
+_NESTED = {"gemma3": "gemma3_text"}
+_TIED_BY_DEFAULT = {"gemma", "gemma2", "gemma3_text"}
+# Every layer but each sixth (Gemma 3), every second (Gemma 2), when the config lists no types.
+_WINDOW_PATTERN = {"gemma3_text": 6, "gemma2": 2}
+
+
+@dataclass(frozen=True, slots=True)
+class _Reader:
+    """Numbers of one config, refused in words where they are unusable."""
+
+    values: Mapping[str, Any]
+    where: str
+
+    def number(self, key: str, default: int | None = None) -> int:
+        value = self.values.get(key, default)
+        if not isinstance(value, int) or isinstance(value, bool) or value <= 0:
+            raise UsageError(
+                f"The model's config has no usable '{key}' (got {value!r}).",
+                code="bad_config",
+                where=f"{self.where}: {key}",
+                fix="use the config.json that came with the model",
+            )
+        return value
+
+    def optional(self, key: str) -> int:
+        """The number, or 0 when the config has none."""
+        return self.number(key) if self.values.get(key) else 0
+
+
+def shape_of(config: Mapping[str, Any], where: str) -> Shape:
+    """See `Shape.from_config`."""
+    top = dict(config)
+    inner = top.get("text_config")
+    text = cast("dict[str, Any]", inner) if isinstance(inner, dict) else top
+    kind = str(text.get("model_type") or _NESTED.get(str(top.get("model_type")), ""))
+    kind = _NESTED.get(kind, kind)
+    if kind not in _FAMILIES:
+        raise UsageError(
+            f"No memory formula for models of type '{kind or 'unknown'}'.",
+            code="unknown_architecture",
+            where=f"{where}: model_type",
+            fix=did_you_mean(kind, _FAMILIES),
+        )
+    norms, head_norms, qkv_bias = _FAMILIES[kind]
+    read = _Reader(text, where)
+    hidden, heads = read.number("hidden_size"), read.number("num_attention_heads")
+    bias = bool(text.get("attention_bias", False))
+    tied = text.get("tie_word_embeddings", top.get("tie_word_embeddings"))
+    layers = read.number("num_hidden_layers")
+    window, window_layers = _window(text, kind, layers)
+    shape = Shape(
+        family=kind,
+        vocab=read.number("vocab_size"),
+        hidden=hidden,
+        mlp=read.number("intermediate_size"),
+        layers=layers,
+        heads=heads,
+        kv_heads=read.number("num_key_value_heads", heads),
+        head_dim=read.optional("head_dim") or hidden // heads,
+        tied=bool(kind in _TIED_BY_DEFAULT if tied is None else tied),
+        layer_norms=norms,
+        head_norms=head_norms,
+        qkv_bias=qkv_bias or bias,
+        o_bias=bias and kind != "qwen2",
+        mlp_bias=bool(text.get("mlp_bias", False)),
+        window=window,
+        window_layers=window_layers,
+        context=read.optional("max_position_embeddings") or None,
+        vision=_vision(top, hidden, where),
+    )
+    if kind == "deepseek_v3":
+        return _deepseek(shape, read)
+    return _with_experts(shape, read) if _expert_key(text) else shape
+
+
+def _expert_key(text: Mapping[str, Any]) -> str | None:
+    return next((key for key in ("num_experts", "num_local_experts") if text.get(key)), None)
+
+
+def _with_experts(shape: Shape, read: _Reader) -> Shape:
+    step = read.number("decoder_sparse_step", 1)
+    listed = read.values.get("mlp_only_layers")
+    skipped = cast("list[int]", listed) if isinstance(listed, list) else []
+    dense = sum(1 for index in range(shape.layers) if index in skipped or (index + 1) % step != 0)
+    shared = read.optional("shared_expert_intermediate_size")
+    return replace(
+        shape,
+        experts=read.number(_expert_key(read.values) or "num_experts"),
+        experts_per_token=read.number("num_experts_per_tok"),
+        mlp=read.number("moe_intermediate_size", shape.mlp),
+        shared_mlp=shared,
+        shared_gate=bool(shared),
+        dense_layers=dense,
+        dense_mlp=shape.mlp,
+    )
+
+
+def _deepseek(shape: Shape, read: _Reader) -> Shape:
+    """Latent attention, and experts beside shared ones after the first dense layers."""
+    width = read.number("moe_intermediate_size")
+    return replace(
+        shape,
+        latent=Latent(
+            q_rank=read.optional("q_lora_rank"),
+            kv_rank=read.number("kv_lora_rank"),
+            rope=read.number("qk_rope_head_dim"),
+            nope=read.number("qk_nope_head_dim"),
+            value=read.number("v_head_dim"),
+        ),
+        experts=read.number("n_routed_experts"),
+        experts_per_token=read.number("num_experts_per_tok"),
+        mlp=width,
+        shared_mlp=width * read.optional("n_shared_experts"),
+        dense_layers=min(read.optional("first_k_dense_replace"), shape.layers),
+        dense_mlp=shape.mlp,
+    )
+
+
+def _vision(top: Mapping[str, Any], hidden: int, where: str) -> Vision | None:
+    """Weights of a SigLIP-like tower and Gemma's projector, exact for Gemma 3: a patch convolution
+    and positions; per layer four square projections and an MLP with biases, two layer norms; a last
+    norm; then a norm and one matrix into the decoder's width."""
+    part = top.get("vision_config")
+    if not isinstance(part, dict) or not cast("dict[str, Any]", part).get("num_hidden_layers"):
+        return None
+    read = _Reader(cast("dict[str, Any]", part), f"{where}: vision_config")
+    h, m = read.number("hidden_size"), read.number("intermediate_size")
+    layers, patch = read.number("num_hidden_layers"), read.number("patch_size")
+    side = read.number("image_size") // patch
+    linear = layers * (4 * h * h + 2 * h * m)
+    small = layers * (4 * h + m + h + 4 * h) + 2 * h  # biases and norms
+    first = h * read.number("num_channels", 3) * patch * patch + h + side * side * h
+    total = linear + small + first + h * hidden + h
+    if read.values.get("vision_use_head", True):  # attention pooling: a probe, a block, a norm
+        linear += h * h + 2 * h * m
+        total += 4 * h * h + 4 * h + h + 2 * h + 2 * h * m + m + h
+    return Vision(parameters=total, linear=linear)
+
+
+def _window(text: Mapping[str, Any], kind: str, layers: int) -> tuple[int | None, int]:
+    """The sliding window, and how many layers have it."""
+    window = text.get("sliding_window")
+    if not isinstance(window, int) or text.get("use_sliding_window") is False:
+        return None, 0
+    types = text.get("layer_types")
+    if isinstance(types, list):
+        found = cast("list[Any]", types)
+        count = sum(one == "sliding_attention" for one in found)
+        return (window, count) if count else (None, 0)
+    pattern = text.get("sliding_window_pattern") or _WINDOW_PATTERN.get(kind)
+    if isinstance(pattern, int) and pattern > 0:
+        return window, layers - layers // pattern
+    return window, layers
+
+
+def read_config(path: Path) -> dict[str, Any]:
+    """The object in a config.json.
+
+    Raises:
+        UsageError: There is none.
+    """
+    try:
+        config: Any = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise UsageError(
+            "The folder has no config.json, so it is no model.",
+            code="no_config",
+            where=str(path.parent),
+            fix="name the folder that holds config.json and the weights",
+        ) from None
+    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
+        raise UsageError(
+            f"config.json cannot be read: {error}.",
+            code="bad_config",
+            where=str(path),
+            fix="copy the file again from where the model came from",
+        ) from error
+    if not isinstance(config, dict):
+        raise UsageError(
+            "config.json holds no object.",
+            code="bad_config",
+            where=str(path),
+            fix="copy the file again from where the model came from",
+        )
+    return cast("dict[str, Any]", config)

@@ -1,0 +1,214 @@
+"""The set-up of a training that memory and time are computed from: words, checked once."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+from unift._text import did_you_mean
+from unift.errors import UsageError
+from unift.estimate._shape import Shape
+
+Tuning = Literal["full", "lora", "qlora"]
+Dtype = Literal["bf16", "fp16", "fp32", "mixed"]
+Optimizer = Literal["adamw", "adamw_8bit", "paged_adamw", "paged_adamw_8bit"]
+Checkpointing = Literal["none", "full", "selective", "attention", "offloaded"]
+Loss = Literal["plain", "chunked", "tiled", "fused"]
+Attention = Literal["sdpa", "varlen", "eager"]
+Kernels = Literal["torch", "liger", "adapters"]
+Sharding = Literal["none", "zero1", "zero2", "fsdp"]
+Device = Literal["cuda", "cpu"]
+
+_WORDS = {
+    "tuning": Tuning,
+    "dtype": Dtype,
+    "adapter_dtype": Dtype,
+    "optimizer": Optimizer,
+    "checkpointing": Checkpointing,
+    "loss": Loss,
+    "attention": Attention,
+    "kernels": Kernels,
+    "sharding": Sharding,
+    "device": Device,
+}
+
+# Bytes of a compute value; `mixed` computes in bfloat16 and keeps weights in float32.
+WIDTH: dict[str, int] = {"bf16": 2, "fp16": 2, "fp32": 4, "mixed": 2}
+
+
+@dataclass(frozen=True, slots=True)
+class Training:
+    """One training set-up, checked. Widths are bytes a value: `width` of the arithmetic, `stream`
+    of the base weights and the residual stream, `adapter_width` of the adapters; `span` is what
+    attention sees; `rows` share a forward pass of `tokens`, of which `scored` carry loss."""
+
+    tuning: Tuning
+    rank: int
+    dora: bool
+    adapted: tuple[str, ...]
+    rows: int
+    tokens: int
+    scored: int
+    span: int
+    width: int
+    stream: int
+    adapter_width: int
+    checkpointing: Checkpointing
+    recomputed: int
+    optimizer: Optimizer
+    loss: Loss
+    attention: Attention
+    liger: bool
+    fused: bool
+    masked: bool
+    dropout_mask: int
+    passes: int
+    vision: bool
+    devices: int
+    sharding: Sharding
+    cuda: bool
+
+    @property
+    def full(self) -> bool:
+        """All weights are trained."""
+        return self.tuning == "full"
+
+    @property
+    def mixed(self) -> bool:
+        """Float32 weights under autocast, so that every projection casts its own input."""
+        return self.stream != self.width
+
+    @property
+    def trained_width(self) -> int:
+        """Bytes of a trained weight and of its gradient."""
+        return self.stream if self.full else self.adapter_width
+
+    @property
+    def recomputes(self) -> bool:
+        """Some layers run again in the backward pass."""
+        return self.recomputed > 0
+
+    def trainable(self, shape: Shape) -> int:
+        """Weights that are trained; a frozen vision tower is none of them."""
+        if not self.full:
+            return shape.adapter_parameters(self.rank, self.adapted, dora=self.dora)
+        frozen = shape.vision.parameters if shape.vision and not self.vision else 0
+        return shape.parameters - frozen
+
+
+def check_words(**words: str | None) -> None:
+    """Refuse a word that its setting does not have.
+
+    Raises:
+        UsageError: With the nearest one.
+    """
+    for name, word in words.items():
+        allowed = get_args(_WORDS[name])
+        if word is not None and word not in allowed:
+            raise UsageError(
+                f"{name} cannot be '{word}'.",
+                code="bad_setting",
+                where=name,
+                fix=did_you_mean(word, allowed),
+            )
+
+
+def make_training(
+    shape: Shape,
+    *,
+    tuning: Tuning,
+    rank: int,
+    targets: tuple[str, ...] | None,
+    dora: bool,
+    micro_batch: int,
+    length: int,
+    checkpointing: Checkpointing | bool,
+    checkpointed_layers: int | None,
+    dtype: Dtype,
+    optimizer: Optimizer,
+    loss: Loss,
+    packing: bool,
+    attention: Attention,
+    kernels: Kernels,
+    padded: bool,
+    dropout: float,
+    adapter_dtype: Dtype | None,
+    passes: int,
+    scored: float,
+    vision: bool,
+    devices: int,
+    sharding: Sharding,
+    device: Device,
+) -> Training:
+    """Check the arguments of `estimate_memory` and work out what follows from them.
+
+    Raises:
+        UsageError: An unknown word, a target that the model lacks, or a number out of range.
+    """
+    if isinstance(checkpointing, bool):
+        checkpointing = "full" if checkpointing else "none"
+    check_words(tuning=tuning, dtype=dtype, adapter_dtype=adapter_dtype, optimizer=optimizer)
+    check_words(checkpointing=checkpointing, loss=loss, attention=attention, kernels=kernels)
+    check_words(sharding=sharding, device=device)
+    counts = {
+        "micro_batch": micro_batch,
+        "length": length,
+        "rank": rank,
+        "passes": passes,
+        "devices": devices,
+    }
+    for name, value in counts.items():
+        if value < 1:
+            raise _bad(name, f"{name} must be at least 1 (got {value}).", f"{name} a whole number")
+    if not 0 < scored <= 1:
+        raise _bad("scored", f"scored must be above 0 and at most 1 (got {scored}).", "a share")
+    full = tuning == "full"
+    if dtype == "mixed" and not full:
+        raise UsageError(
+            "Mixed precision is for full fine-tuning: adapters keep their own precision.",
+            code="bad_setting",
+            where="dtype",
+            fix="use dtype=bf16",
+        )
+    if full and dora:
+        raise _bad("dora", "Full fine-tuning has no adapters.", "tuning=lora, or dora=False")
+    layers = shape.layers if checkpointing != "none" else 0
+    if checkpointing == "selective":
+        wanted = shape.layers if checkpointed_layers is None else checkpointed_layers
+        if wanted < 0:
+            raise _bad("checkpointed_layers", "A negative number of layers.", "0 or more")
+        layers = min(wanted, shape.layers)
+    width = WIDTH[dtype]
+    tokens = micro_batch * length
+    adapters = WIDTH[adapter_dtype] if adapter_dtype else 4
+    return Training(
+        tuning=tuning,
+        rank=rank,
+        dora=dora,
+        adapted=() if full else (targets if targets is not None else shape.default_targets()),
+        rows=micro_batch,
+        tokens=tokens,
+        scored=max(1, round(tokens * scored)),
+        span=tokens if packing else length,
+        width=width,
+        stream=4 if dtype == "mixed" else width,
+        adapter_width=width if full else adapters,
+        checkpointing=checkpointing,
+        recomputed=layers,
+        optimizer=optimizer,
+        loss=loss,
+        attention=attention,
+        liger=kernels == "liger",
+        fused=kernels == "adapters" and not full and dropout <= 0 and not dora,
+        masked=(padded or packing) and attention == "sdpa",
+        dropout_mask=0 if full or dropout <= 0 else (1 if device == "cuda" else adapters),
+        passes=passes,
+        vision=vision,
+        devices=devices,
+        sharding="none" if devices == 1 else sharding,
+        cuda=device == "cuda",
+    )
+
+
+def _bad(where: str, message: str, fix: str) -> UsageError:
+    return UsageError(message, code="bad_setting", where=where, fix=f"give {fix}")
