@@ -110,7 +110,9 @@ class HostedModel:
         messages = given.pop("messages")
         began = time.perf_counter()
         try:
-            answer = self._send(messages, given)
+            answer: Any = self._send(messages, given)
+        except ValueError:
+            answer = None  # no JSON
         except openai.OpenAIError as error:
             told = translate(error, self._place, f"model {self._model}")
             if not transient(error):
@@ -126,8 +128,8 @@ class HostedModel:
                 and not isinstance(error.__cause__, httpx2.ConnectError),
             ) from error
         seconds = time.perf_counter() - began
-        choices: list[dict[str, Any]] = answer.get("choices") or []
-        if not choices:
+        choices = answer.get("choices") if isinstance(answer, dict) else None
+        if not choices or not isinstance(choices[0].get("message"), dict):
             raise ProviderError(
                 f"{self._place.host.name} answered with something that is no chat completion.",
                 code="no_completion",
@@ -135,9 +137,8 @@ class HostedModel:
                 fix="check the address: it has to end where /chat/completions begins",
             )
         choice = choices[0]
-        message: dict[str, Any] = choice.get("message") or {}
         return Completion(
-            message={key: value for key, value in message.items() if value is not None},
+            message={k: v for k, v in choice["message"].items() if v is not None},
             finish_reason=choice.get("finish_reason") or "stop",
             model=answer.get("model") or self._model,
             logprobs=choice.get("logprobs"),

@@ -13,11 +13,11 @@ import hashlib
 import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from math import ceil, sqrt
+from math import sqrt
 from pathlib import Path
 from typing import Any
 
-from unift.evaluate import minimum_detectable_effect
+from unift.evaluate import minimum_detectable_effect, rows_needed
 from unift.migrate._files import write_text
 
 Message = dict[str, Any]
@@ -162,9 +162,9 @@ class Enough:
 
 def enough(have: int, margin: float, deviation: float = 0.5) -> Enough:
     """For a margin in units of a right/wrong metric, 0.05 is five percentage points."""
-    needed = ceil((minimum_detectable_effect(1, deviation=deviation) / margin) ** 2 - 1e-9)
+    needed = rows_needed(margin, deviation=deviation)
     visible = minimum_detectable_effect(have, deviation=deviation) if have else None
-    return Enough(margin, max(1, needed), have, visible, deviation)
+    return Enough(margin, needed, have, visible, deviation)
 
 
 def deviation_of(noise: Noise) -> float:
