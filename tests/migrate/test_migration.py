@@ -302,3 +302,19 @@ def test_two_processes_do_not_work_on_one_migration(old: Old) -> None:
         with pytest.raises(UsageError) as refused:
             migration.inventory()
     assert refused.value.code == "migration_busy"
+
+
+def test_the_untuned_successor_is_measured_in_its_best_form(old: Old, tmp_path: Path) -> None:
+    prompt = tmp_path / "best.txt"
+    prompt.write_text("Sort the mail.")
+    migration = unift.migrate(
+        old.model, name="later", to="echo", model="base",
+        old={"successor": f"openai:{BASE}", "successor_prompt": str(prompt)},
+        data={"train": _given(old, "train", 200), "test": _given(old, "test", 40)},
+    )  # fmt: skip
+    migration.record()
+    migration.plan()
+    found = migration.compare(model=old.learn(demo_rows("test", 40)))
+    successor = found.document["successor"]
+    assert successor["tried"] == ["base", f"prompt:{prompt}"]
+    assert successor["difference"] == 1.0, "it knows nothing, the new model everything"

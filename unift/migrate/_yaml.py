@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from importlib import import_module
 from pathlib import Path
 from typing import Any, cast
 
@@ -62,11 +63,10 @@ def read_yaml(path: str | Path) -> MigrationSpec:
 
 def _parse(text: str, where: str) -> tuple[Any, dict[tuple[Any, ...], int]]:
     """The document, and the line of every key in it."""
-    import yaml
+    yaml: Any = import_module("yaml")  # it has no complete types
 
     try:
-        compose: Any = yaml.compose  # pyright: ignore[reportUnknownMemberType]  # untyped there
-        node: Any = compose(text, Loader=yaml.SafeLoader)
+        node: Any = yaml.compose(text, Loader=yaml.SafeLoader)
         lines: dict[tuple[Any, ...], int] = {}
         _walk(node, (), lines, where)
         return yaml.safe_load(text), lines
