@@ -23,7 +23,7 @@ EXAMPLE = Path(__file__).parents[2] / "examples" / "migrate_from_openai"
 def example(folder: Path, *flags: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [sys.executable, str(EXAMPLE / "run.py"), str(folder), *flags],
-        capture_output=True, text=True, timeout=500,
+        capture_output=True, text=True, timeout=580,
     )  # fmt: skip
 
 

@@ -279,6 +279,7 @@ def test_a_sweep_over_its_budget_starts_nothing(home: Path, old: Old) -> None:
         ("name: a\nsource:\n  model: openai:x\nrecord:\n  draws: none\n", 5, "record.draws"),
         ("name: a\nname: b\nsource: {model: openai:x}\n", 2, "twice"),
         ("name: a\nsource:\n\tmodel: x\n", 3, "YAML"),
+        ("name: a\n? [x, y]\n: 1\n", 2, "a word"),
         ("name: a\n", 1, "add source"),
         ("- a\n- b\n", 1, "mapping"),
         ("name: ../etc\nsource: {model: openai:x}\n", 1, "a name has letters"),

@@ -87,6 +87,13 @@ def _walk(node: Any, path: tuple[Any, ...], lines: dict[tuple[Any, ...], int], w
 
     if isinstance(node, yaml.MappingNode):
         for key, value in cast("list[tuple[Any, Any]]", node.value):
+            if not isinstance(key.value, str):
+                raise UsageError(
+                    "A key is a word, not a list or a mapping.",
+                    code="bad_migration_file",
+                    where=f"{where}:{key.start_mark.line + 1}",
+                    fix="write 'key: value'",
+                )
             here = (*path, key.value)
             if here in lines:
                 raise UsageError(
