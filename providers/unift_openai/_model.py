@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import httpx2
 import openai
 
-from unift.errors import UsageError
+from unift.errors import ProviderError, UsageError
+from unift.holdings import Busy, Completion
 from unift.provider import Messages, Reply, Sampling
-from unift_openai._calls import connect, our_words, politely
+from unift_openai._calls import connect, our_words, politely, retry_after, transient, translate
 from unift_openai.hosts import Site
 
 _AT_ONCE = 8  # conversations under way
@@ -95,6 +96,56 @@ class HostedModel:
                 raise
         return [replies[number] for number in range(len(conversations))]
 
+    def complete(self, body: Mapping[str, Any]) -> Completion:
+        """Ask once, with everything that the host says of the answer.
+
+        See `unift.provider.Completes`. Only a refused parameter name is put right and sent again:
+        a refusal costs nothing.
+
+        Raises:
+            Busy: Asking again later may help.
+            ProviderError: It would not.
+        """
+        given = dict(body)
+        messages = given.pop("messages")
+        began = time.perf_counter()
+        try:
+            answer: Any = self._send(messages, given)
+        except ValueError:
+            answer = None  # no JSON
+        except openai.OpenAIError as error:
+            told = translate(error, self._place, f"model {self._model}")
+            if not transient(error):
+                raise told from error
+            raise Busy(
+                told.message,
+                code=told.code,
+                where=told.where,
+                fix=told.fix,
+                after=retry_after(error),
+                # A refusal (429) did nothing; of a broken connection nobody knows.
+                billed=isinstance(error, openai.APIConnectionError)
+                and not isinstance(error.__cause__, httpx2.ConnectError),
+            ) from error
+        seconds = time.perf_counter() - began
+        choices = answer.get("choices") if isinstance(answer, dict) else None
+        if not choices or not isinstance(choices[0].get("message"), dict):
+            raise ProviderError(
+                f"{self._place.host.name} answered with something that is no chat completion.",
+                code="no_completion",
+                where=f"model {self._model}",
+                fix="check the address: it has to end where /chat/completions begins",
+            )
+        choice = choices[0]
+        return Completion(
+            message={k: v for k, v in choice["message"].items() if v is not None},
+            finish_reason=choice.get("finish_reason") or "stop",
+            model=answer.get("model") or self._model,
+            logprobs=choice.get("logprobs"),
+            usage=answer.get("usage"),
+            seconds=seconds,
+        )
+
     def close(self) -> None:
         """Close the connections. Closing twice is fine."""
         self._api.close()
@@ -108,6 +159,11 @@ class HostedModel:
         }
         if wanted.seed is not None:
             given["seed"] = wanted.seed
+        if tools:
+            given["tools"] = list(tools)
+        return self._send(messages, given)
+
+    def _send(self, messages: Messages, given: Mapping[str, Any]) -> dict[str, Any]:
         while True:
             names = dict(self._renamed)  # as of now: other threads learn at the same time
             body: dict[str, Any] = {
@@ -116,8 +172,6 @@ class HostedModel:
                 if (new := names.get(key, key)) is not None
             }
             body |= {"model": self._model, "messages": list(messages)}
-            if tools:
-                body["tools"] = list(tools)
             try:
                 # The SDK's way without its types: building them takes longer than the rest of the
                 # call, and bounds how many answers a second one process can ask for.

@@ -21,6 +21,7 @@ from unift.provider import (
     Status,
 )
 from unift.spec import TrainSpec
+from unift_openai._keeper import Keeper
 from unift_openai.hosts import HOSTS, Host, Site, site
 
 if TYPE_CHECKING:
@@ -35,7 +36,7 @@ _FIXES = {
 }
 
 
-class OpenAIShaped:
+class OpenAIShaped(Keeper):
     """What the providers have in common; not a provider itself."""
 
     name: ClassVar[str]

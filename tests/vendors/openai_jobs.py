@@ -44,6 +44,7 @@ class Books:
         self.contents: dict[str, bytes] = {}
         self.jobs: dict[str, dict[str, Any]] = {}
         self.looks: dict[str, int] = {}
+        self.stored: list[dict[str, Any]] = []  # completions; `_messages` holds what was asked
         self.clock = time.time  # tests put their own in its place
         self.visible_from: dict[str, float] = {}
         self._ids = itertools.count(1)

@@ -11,6 +11,7 @@ import json
 import re
 import threading
 from collections import defaultdict, deque
+from collections.abc import Callable
 from email.parser import BytesParser
 from email.policy import HTTP
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -53,6 +54,8 @@ class Vendor:
         self.calls: list[str] = []
         self.bad_bodies: list[str] = []
         self.bodies: list[dict[str, Any]] = []
+        self.chats: list[dict[str, Any]] = []  # every request for an answer, paid or not
+        self.hook: Callable[[str], None] = lambda name: None  # called before each answer
         self.active = self.most_active = 0
         vendor = self
 
@@ -60,7 +63,7 @@ class Vendor:
             pass
 
         Handler.vendor = vendor
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self._server = _Server(("127.0.0.1", 0), Handler)
         self._server.daemon_threads = True
         self.url = f"http://127.0.0.1:{self._server.server_address[1]}/v1"
 
@@ -102,6 +105,11 @@ class Direct(httpx2.BaseTransport):
         return spoken.sent
 
 
+class _Server(ThreadingHTTPServer):
+    def handle_error(self, *_: Any) -> None:
+        """A client that is killed is nothing to report."""
+
+
 class _Handler(BaseHTTPRequestHandler):
     vendor: Vendor
     protocol_version = "HTTP/1.1"
@@ -140,7 +148,13 @@ class _Handler(BaseHTTPRequestHandler):
             self._error(429, "Rate limit reached", "rate_limit_exceeded", after)
         elif fault == "cut before":
             self._cut()
+        elif fault == "half":  # of a file, then silence
+            with vendor.lock:
+                _, answer = self._answer(name, args, query, body)
+            self._send(200, answer, "application/octet-stream", half=True)
+            self._cut()
         else:
+            vendor.hook(name)
             with vendor.lock:
                 status, answer = self._answer(name, args, query, body)
             if fault == "cut after":
@@ -167,7 +181,12 @@ class _Handler(BaseHTTPRequestHandler):
         self._send(status, json.dumps({"error": error}).encode(), "application/json", headers)
 
     def _send(
-        self, status: int, body: bytes, kind: str, headers: dict[str, str] | None = None
+        self,
+        status: int,
+        body: bytes,
+        kind: str,
+        headers: dict[str, str] | None = None,
+        half: bool = False,
     ) -> None:
         try:
             self.send_response(status)
@@ -176,7 +195,7 @@ class _Handler(BaseHTTPRequestHandler):
             for key, value in (headers or {}).items():
                 self.send_header(key, value)
             self.end_headers()
-            self.wfile.write(body)
+            self.wfile.write(body[: len(body) // 2] if half else body)
         except OSError:
             self.close_connection = True
 
@@ -186,10 +205,13 @@ class _Handler(BaseHTTPRequestHandler):
         self, name: str, args: tuple[str, ...], query: list[tuple[str, str]], body: bytes
     ) -> tuple[int, Any]:
         books = self.vendor.books
-        if name in ("upload", "create", "chat", "files", "jobs", "models"):
+        if name in ("upload", "create", "chat", "files", "jobs", "models", "stored"):
             return getattr(self, f"_{name}")(query, body)
         if name == "model":
             return self._model(args[0])
+        if name == "stored_messages":
+            kept = next(one for one in books.stored if one["id"] == args[0])
+            return 200, _page(kept["_messages"], query, self.vendor.habits.page)
         known = books.files if name in ("file", "delete", "content") else books.jobs
         if name == "unknown" or args[0] not in known:
             return 404, {"message": "There is no such thing.", "code": "not_found"}
@@ -257,6 +279,12 @@ class _Handler(BaseHTTPRequestHandler):
         files = [f for f in self.vendor.books.files.values() if purpose in (None, f["purpose"])]
         return 200, _page(list(reversed(files)), query, self.vendor.habits.page)
 
+    def _stored(self, query: list[tuple[str, str]], _: bytes) -> tuple[int, Any]:
+        model = dict(query).get("model")
+        kept = [one for one in self.vendor.books.stored if model in (None, one["model"])]
+        shown = [{k: v for k, v in one.items() if k != "_messages"} for one in kept]
+        return 200, _page(shown, query, self.vendor.habits.page)
+
     def _models(self, query: list[tuple[str, str]], _: bytes) -> tuple[int, Any]:
         names = list(BASES) + [j["fine_tuned_model"] for j in self.vendor.books.jobs.values()]
         found = [self._model(name)[1] for name in names if name]
@@ -270,6 +298,7 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _chat(self, _: Any, body: bytes) -> tuple[int, Any]:
         document = json.loads(body)
+        self.vendor.chats.append(document)
         try:
             CHAT.validate_python(document)
         except ValidationError as error:
@@ -335,6 +364,8 @@ _ROUTES = [
     ("GET", r"models", "models"),
     ("GET", r"models/([^/]+)", "model"),
     ("POST", r"chat/completions", "chat"),
+    ("GET", r"chat/completions", "stored"),
+    ("GET", r"chat/completions/([^/]+)/messages", "stored_messages"),
 ]
 
 

@@ -7,6 +7,7 @@ The shipped facts lie in ``data/``; a file of the user's own (``catalog.json`` i
 from unift.catalog._load import load, measured
 from unift.catalog._lookup import (
     TrainPrice,
+    bases,
     charges_by_size,
     events,
     gpu,
@@ -17,10 +18,12 @@ from unift.catalog._lookup import (
     open_model,
     price,
     providers,
+    rate_rules,
     vendor,
 )
 from unift.catalog._schema import (
     STALE_AFTER_DAYS,
+    BaseModel,
     Billing,
     Catalog,
     Fact,
@@ -31,6 +34,7 @@ from unift.catalog._schema import (
     Measured,
     Offer,
     OpenModel,
+    RateRule,
     SizePrice,
     TokenPrice,
     Vendor,
@@ -40,6 +44,7 @@ from unift.catalog._update import Update, update
 
 __all__ = [
     "STALE_AFTER_DAYS",
+    "BaseModel",
     "Billing",
     "Catalog",
     "Fact",
@@ -50,12 +55,14 @@ __all__ = [
     "Measured",
     "Offer",
     "OpenModel",
+    "RateRule",
     "SizePrice",
     "TokenPrice",
     "TrainPrice",
     "Update",
     "Vendor",
     "VendorModel",
+    "bases",
     "charges_by_size",
     "events",
     "gpu",
@@ -68,6 +75,7 @@ __all__ = [
     "open_model",
     "price",
     "providers",
+    "rate_rules",
     "update",
     "vendor",
 ]

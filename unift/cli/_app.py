@@ -13,6 +13,7 @@ from unift.cli import (
     doctor,
     estimate,
     evaluate,
+    migrate,
     providers,
     runs,
     serve,
@@ -43,6 +44,7 @@ for module in (
 app.add_typer(catalog.app, name="catalog")
 app.add_typer(data.app, name="data")
 app.add_typer(runs.app, name="runs")
+app.add_typer(migrate.app, name="migrate")
 
 
 def _version(wanted: bool) -> None:

@@ -5,6 +5,7 @@ from unift.data._compare import Diff, Stats, diff, stats
 from unift.data._convert import Converted, convert
 from unift.data._examples import Example, count_rows, fingerprint, read_examples
 from unift.data._finding import Finding, Report
+from unift.data._scrub import Scrubber
 from unift.data._split import PARTS, Split, split
 from unift.data._validate import validate
 from unift.data.codes import Code, codes, explain
@@ -18,6 +19,7 @@ __all__ = [
     "Example",
     "Finding",
     "Report",
+    "Scrubber",
     "Split",
     "Stats",
     "chat_copy",

@@ -11,7 +11,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
-from typing import Any, cast
+from typing import Any, Self, cast
 
 from unift.errors import MissingDependency
 
@@ -25,11 +25,11 @@ _DETECTORS = (
     "SlackDetector", "SquareOAuthDetector", "StripeDetector", "TelegramBotTokenDetector",
     "TwilioKeyDetector",
 )  # fmt: skip
-_MAIL = re.compile(r"\b[\w.+-]{1,64}@([\w-]{1,63}(?:\.[\w-]{2,63}){1,4})\b")
+MAIL = re.compile(r"\b[\w.+-]{1,64}@([\w-]{1,63}(?:\.[\w-]{2,63}){1,4})\b")
 # Reserved for examples (RFC 2606, RFC 6761).
-_MADE_UP = re.compile(r"(?:^|\.)(?:example(?:\.(?:com|net|org))?|test|invalid|localhost)$")
-_ACCOUNT = re.compile(r"\b[A-Z]{2}\d{2}(?: ?[A-Z0-9]{4}){2,7}(?: ?[A-Z0-9]{1,3})?\b")
-_CARD = re.compile(r"(?<![\d.])(?:\d[ -]?){12,18}\d(?![\d.])")
+MADE_UP = re.compile(r"(?:^|\.)(?:example(?:\.(?:com|net|org))?|test|invalid|localhost)$")
+ACCOUNT = re.compile(r"\b[A-Z]{2}\d{2}(?: ?[A-Z0-9]{4}){2,7}(?: ?[A-Z0-9]{1,3})?\b")
+CARD = re.compile(r"(?<![\d.])(?:\d[ -]?){12,18}\d(?![\d.])")
 
 
 class Private:
@@ -60,7 +60,7 @@ class Private:
             ),
         )
 
-    def __enter__(self) -> Private:
+    def __enter__(self) -> Self:
         self._settings.__enter__()
         return self
 
@@ -83,16 +83,19 @@ class Private:
 
     def _personal(self, text: str) -> Iterator[str]:
         if "@" in text:
-            for match in _MAIL.finditer(text):
-                if not _MADE_UP.search(match[1].lower()):
+            for match in MAIL.finditer(text):
+                if not MADE_UP.search(match[1].lower()):
                     yield f"a mail address at {match[1]}"
         if "+" in text and next(iter(self._phones.PhoneNumberMatcher(text, None)), None):
             yield "a phone number"
-        for match in _ACCOUNT.finditer(text):
+        for match in ACCOUNT.finditer(text):
             if self._iban.is_valid(match[0]):
                 yield f"a bank account number ({match[0][:4]}…)"
-        for match in _CARD.finditer(text):
-            digits = re.sub(r"\D", "", match[0])
-            # 3, 4, 5, 6: the first digits of payment cards. Two digits alone are a test number.
-            if digits[0] in "3456" and len(set(digits)) > 2 and self._luhn.is_valid(digits):
-                yield f"a payment card number ({digits[:4]}…)"
+        for match in CARD.finditer(text):
+            if self._is_card(match[0]):
+                yield f"a payment card number ({match[0][:4]}…)"
+
+    def _is_card(self, text: str) -> bool:
+        digits = re.sub(r"\D", "", text)
+        # 3, 4, 5, 6: the first digits of payment cards. Two digits alone are a test number.
+        return digits[0] in "3456" and len(set(digits)) > 2 and bool(self._luhn.is_valid(digits))

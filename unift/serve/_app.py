@@ -6,6 +6,7 @@ import re
 import time
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
+from itertools import repeat
 from typing import TYPE_CHECKING, Any
 
 from anyio import to_thread
@@ -27,9 +28,10 @@ from unift.serve._conductor import Conductor, cards
 from unift.serve._errors import ApiError
 from unift.serve._keys import Gate, Key
 from unift.serve._metrics import Metrics
-from unift.serve._requests import ChatBody, CompletionBody
+from unift.serve._named import adapter_folders
+from unift.serve._requests import ChatBody, CompletionBody, TokenizeBody
 from unift.serve._shelf import Shelf
-from unift.serve._training import TRAINER, router
+from unift.serve._training import FOUR_BIT_TRAINER, TRAINER, router
 from unift.serve._views import ORGANIZATION, model_name
 from unift.serve._vllm import Starting, Vllm
 from unift.serve._who import Anybody, Chatter, Operator
@@ -54,12 +56,14 @@ def create_app(settings: Settings, starting: Starting | None = None) -> FastAPI:
     """
     base = settings.base
     shelf, store = Shelf(), Store()
+    named = adapter_folders(settings.adapters, settings.folder)
     gate = Gate(settings.key_file)
     conductor = Conductor(shelf, store, settings.jobs, cards(settings.jobs))
     vllm = Vllm(settings) if settings.engine == "vllm" else None
     batcher = None
     if vllm is None:
-        batcher = Batcher(open_engine(TRAINER, settings.source, settings.max_adapters))
+        trainer = FOUR_BIT_TRAINER if settings.four_bit else TRAINER
+        batcher = Batcher(open_engine(trainer, settings.source, settings.max_adapters))
 
     def open_jobs() -> float:
         return float(len(shelf.open_jobs()))
@@ -123,6 +127,8 @@ def create_app(settings: Settings, starting: Starting | None = None) -> FastAPI:
         """The folder of a tuned model's adapter, or of a checkpoint's; None for the base."""
         if name == base:
             return None
+        if name in named:
+            return named[name]
         match = _TUNED.fullmatch(name)
         job = shelf.job(f"ftjob-{match[1]}") if match else None
         if match is not None and job is not None and who.may_see(job.owner):
@@ -136,7 +142,10 @@ def create_app(settings: Settings, starting: Starting | None = None) -> FastAPI:
 
     @app.get("/v1/models")
     def models(who: Anybody) -> dict[str, Any]:
-        return {"object": "list", "data": [model_view(base, 0), *tuned(who)]}
+        return {
+            "object": "list",
+            "data": [*map(model_view, [base, *named], repeat(0)), *tuned(who)],
+        }
 
     @app.get("/v1/models/{name:path}")
     def model(who: Anybody, name: str) -> dict[str, Any]:
@@ -189,6 +198,16 @@ def create_app(settings: Settings, starting: Starting | None = None) -> FastAPI:
     async def completions(who: Chatter, body: CompletionBody, request: Request) -> Response:
         return await answer(body, request, who)
 
+    @app.post("/tokenize")
+    async def tokenize(who: Chatter, body: TokenizeBody, request: Request) -> Response:
+        """What the model will read of a conversation, as vLLM's endpoint of that name says it."""
+        adapter = adapter_of(body.model, who)
+        if vllm is not None:
+            return await vllm.forward(request.url.path, body, adapter, lambda *_: None)
+        assert batcher is not None
+        prepared = batcher.engine.prepare(body.turn(adapter, batcher.engine.takes_tools))
+        return JSONResponse({"count": len(prepared.tokens), "tokens": list(prepared.tokens)})
+
     # --- about the server ---------------------------------------------------------------------
 
     @app.get("/healthz")
@@ -202,7 +221,7 @@ def create_app(settings: Settings, starting: Starting | None = None) -> FastAPI:
     def shown(_: Operator) -> Response:
         return Response(generate_latest(metrics.registry), media_type="text/plain; version=0.0.4")
 
-    del count, models, model, chat, completions, healthz, shown  # registered, not called
+    del count, models, model, chat, completions, tokenize, healthz, shown  # registered, not called
     return app
 
 

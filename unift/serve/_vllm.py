@@ -24,7 +24,7 @@ from fastapi.responses import Response, StreamingResponse
 from unift._home import home
 from unift.errors import RunError, UniftError, UsageError
 from unift.serve._errors import ApiError
-from unift.serve._requests import ChatBody, CompletionBody
+from unift.serve._requests import ChatBody, CompletionBody, TokenizeBody
 
 if TYPE_CHECKING:
     from unift.serve._server import Settings
@@ -83,6 +83,8 @@ class Vllm:
             *("--max-loras", str(min(wanted.max_adapters, 8))),
             *("--max-cpu-loras", str(wanted.max_adapters)),
             *("--max-lora-rank", "64"),
+            # vLLM documentation, "BitsAndBytes": quantised while it is loaded, adapters on top.
+            *(("--quantization", "bitsandbytes") if wanted.four_bit else ()),
         ]
 
     async def start(self, starting: Starting | None = None) -> None:
@@ -131,12 +133,17 @@ class Vllm:
             await asyncio.to_thread(self._process.wait)
 
     async def forward(
-        self, path: str, body: ChatBody | CompletionBody, adapter: str | None, spent: Spent
+        self,
+        path: str,
+        body: ChatBody | CompletionBody | TokenizeBody,
+        adapter: str | None,
+        spent: Spent,
     ) -> Response:
         """Hand a request on; the answer comes back as it is, streamed if it is a stream. `spent`
         hears how many tokens it took."""
         document = body.model_dump(exclude_none=True)
-        if body.stream:
+        streams = not isinstance(body, TokenizeBody) and body.stream
+        if streams:
             document["stream_options"] = {"include_usage": True}
         if adapter is not None:
             await self._load(document["model"], adapter)
@@ -146,7 +153,7 @@ class Vllm:
         except httpx2.HTTPError as error:
             raise ApiError(503, "The engine does not answer.", "engine_failed") from error
         kind = answer.headers.get("content-type", "application/json")
-        if document.get("stream") and answer.status_code == 200:
+        if streams and answer.status_code == 200:
             stream = _passed_on(answer, body.include_usage, spent)
             return StreamingResponse(stream, media_type=kind)
         content = await answer.aread()
