@@ -34,6 +34,7 @@ def test_public_names_are_these_and_no_others() -> None:
         "estimate",
         "evaluate",
         "load",
+        "migrate",
         "plan",
         "providers",
         "reconcile",

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from unift.errors import UniftError
     from unift.estimate import estimate
     from unift.evaluate import evaluate
+    from unift.migrate import migrate
     from unift.provider import providers
     from unift.reference import load
     from unift.runs import Run, reconcile, run, runs
@@ -38,6 +39,7 @@ _HOMES = {
     "estimate": "estimate",
     "evaluate": "evaluate",
     "load": "reference",
+    "migrate": "migrate",
     "plan": "_train",
     "providers": "provider",
     "reconcile": "runs",
@@ -57,6 +59,7 @@ __all__ = [
     "estimate",
     "evaluate",
     "load",
+    "migrate",
     "plan",
     "providers",
     "reconcile",

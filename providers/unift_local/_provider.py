@@ -227,7 +227,7 @@ class Local:
         self.check()
         from unift_local.engine import LocalEngine
 
-        return LocalEngine(base, max_adapters)
+        return LocalEngine(base, max_adapters, four_bit=self.tunes == "qlora")
 
     def _handle(self, run: RunDir) -> Handle:
         data = {"folder": str(run.folder)}

@@ -31,18 +31,19 @@ class LocalEngine:
     Args:
         base: ``demo``, a folder or a hub id.
         max_adapters: How many stay loaded; the one unused for longest goes first.
+        four_bit: Hold the base in 4 bits, for adapters that were trained on it that way.
 
     Raises:
         UsageError, ProviderError: As `unift_local.models.resolve_model`.
     """
 
-    def __init__(self, base: str, max_adapters: int) -> None:
+    def __init__(self, base: str, max_adapters: int, *, four_bit: bool = False) -> None:
         self.base = base
         files = resolve_model(base)
         cuda = torch.cuda.is_available()
         folder = files.folder if files.complete else download(files.reference, files.revision)
         with _quiet():
-            model: Any = _load(str(folder), _dtype({}, files, cuda), False, cuda)
+            model: Any = _load(str(folder), _dtype({}, files, cuda), four_bit, cuda)
             self._model: Any = model.eval()
         self._tokenizer = _tokenizer(folder, folder)
         self._lock = threading.Lock()  # a tokenizer is for one thread at a time

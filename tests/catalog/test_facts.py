@@ -23,6 +23,8 @@ def facts() -> list[tuple[str, catalog.Fact]]:
         *((f"gpu {g.id}", g) for g in found.gpus),
         *((f"offer {g.id} {o.vendor}", o) for g in found.gpus for o in g.offers),
         *((f"shape {m.ids[0]}", m) for m in found.open_models),
+        *((f"base {b.id}", b) for b in found.bases),
+        *((f"rate {r.name}", r) for r in found.rate_rules),
     ]
     for vendor in found.providers:
         for part in (vendor.billing, vendor.hosting, vendor.limits):

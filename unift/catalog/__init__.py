@@ -7,6 +7,7 @@ The shipped facts lie in ``data/``; a file of the user's own (``catalog.json`` i
 from unift.catalog._load import load, measured
 from unift.catalog._lookup import (
     TrainPrice,
+    bases,
     charges_by_size,
     events,
     gpu,
@@ -17,10 +18,12 @@ from unift.catalog._lookup import (
     open_model,
     price,
     providers,
+    rate_rules,
     vendor,
 )
 from unift.catalog._schema import (
     STALE_AFTER_DAYS,
+    BaseModel,
     Billing,
     Catalog,
     Fact,
@@ -31,6 +34,7 @@ from unift.catalog._schema import (
     Measured,
     Offer,
     OpenModel,
+    RateRule,
     SizePrice,
     TokenPrice,
     Vendor,
@@ -39,6 +43,7 @@ from unift.catalog._schema import (
 
 __all__ = [
     "STALE_AFTER_DAYS",
+    "BaseModel",
     "Billing",
     "Catalog",
     "Fact",
@@ -49,11 +54,13 @@ __all__ = [
     "Measured",
     "Offer",
     "OpenModel",
+    "RateRule",
     "SizePrice",
     "TokenPrice",
     "TrainPrice",
     "Vendor",
     "VendorModel",
+    "bases",
     "charges_by_size",
     "events",
     "gpu",
@@ -66,5 +73,6 @@ __all__ = [
     "open_model",
     "price",
     "providers",
+    "rate_rules",
     "vendor",
 ]

@@ -16,7 +16,7 @@ from unift._home import home
 from unift.catalog._schema import Catalog, Fact, Measured
 from unift.errors import UsageError
 
-_FILES = ("models", "size_prices", "providers", "events", "gpus", "open_models")
+_FILES = ("models", "size_prices", "providers", "events", "gpus", "open_models", "bases")
 
 
 def load() -> Catalog:
@@ -104,6 +104,8 @@ def _merged(path: Path, mtime_ns: int, size: int) -> Catalog:
         events=_over(ours.events, theirs.events, "provider", "date", "what"),
         gpus=_over(ours.gpus, theirs.gpus, "id"),
         open_models=_over(ours.open_models, theirs.open_models, "ids"),
+        bases=_over(ours.bases, theirs.bases, "id"),
+        rate_rules=_over(ours.rate_rules, theirs.rate_rules, "name"),
     )
 
 

@@ -7,7 +7,17 @@ from typing import NamedTuple
 
 from unift._text import did_you_mean, nearest
 from unift.catalog._load import load
-from unift.catalog._schema import Fact, Gpu, Happening, Limits, OpenModel, Vendor, VendorModel
+from unift.catalog._schema import (
+    BaseModel,
+    Fact,
+    Gpu,
+    Happening,
+    Limits,
+    OpenModel,
+    RateRule,
+    Vendor,
+    VendorModel,
+)
 from unift.errors import UsageError
 
 
@@ -97,6 +107,16 @@ def open_model(id: str) -> OpenModel:
         fix=(f"did you mean '{close}'? " if close else "")
         + "otherwise name a local folder that has its config.json",
     )
+
+
+def bases() -> tuple[BaseModel, ...]:
+    """Open models that one may start from, with licence, context, tools and languages."""
+    return load().bases
+
+
+def rate_rules() -> tuple[RateRule, ...]:
+    """Published formulas for the learning rate of an adapter."""
+    return load().rate_rules
 
 
 def gpus() -> tuple[Gpu, ...]:

@@ -220,6 +220,32 @@ class OpenModel(Fact):
     config: dict[str, Any]
 
 
+class BaseModel(Fact):
+    """An open model that one may start from: what its licence allows, what it can read.
+
+    `languages` are ISO 639-1 codes as the model card lists them, `languages_count` how many it
+    claims without listing them. `tools`: its chat template has a place for tool declarations.
+    """
+
+    id: str
+    family: str
+    params_b: float = Field(gt=0, description="billions of parameters, all experts")
+    context_tokens: int = Field(gt=0, description="without extension of the positions")
+    licence: str
+    licence_conditions: str = Field(default="", description="empty: any use, commercial too")
+    tools: bool
+    languages: tuple[str, ...] = ()
+    languages_count: int | None = None
+
+
+class RateRule(Fact):
+    """A published formula for the learning rate of an adapter, with one exponent a family."""
+
+    name: str
+    formula: str
+    families: dict[str, float]
+
+
 class Measured(Frozen):
     """One measured training run, to check estimates against."""
 
@@ -251,3 +277,5 @@ class Catalog(Frozen):
     events: tuple[Happening, ...] = ()
     gpus: tuple[Gpu, ...] = ()
     open_models: tuple[OpenModel, ...] = ()
+    bases: tuple[BaseModel, ...] = ()
+    rate_rules: tuple[RateRule, ...] = ()

@@ -9,7 +9,7 @@ from typing import Annotated, Literal
 import typer
 
 from unift.cli._output import Json, emit, err, out
-from unift.errors import MissingDependency
+from unift.errors import MissingDependency, UsageError
 
 
 def command(
@@ -24,6 +24,13 @@ def command(
         Literal["local", "vllm"], typer.Option(help="Who answers: this process, or vLLM.")
     ] = "local",
     max_adapters: Annotated[int, typer.Option(help="Adapters kept loaded.", min=1)] = 16,
+    adapter: Annotated[
+        list[str] | None,
+        typer.Option(help="NAME=run:ID or NAME=FOLDER, served under that name; repeatable."),
+    ] = None,
+    four_bit: Annotated[
+        bool, typer.Option("--four-bit", help="Base in 4 bits, for adapters of local-qlora.")
+    ] = False,
     vllm_python: Annotated[
         str, typer.Option(help="Python of the environment that has vllm.")
     ] = sys.executable,
@@ -68,6 +75,23 @@ def command(
         engine=engine,
         max_adapters=max_adapters,
         vllm_python=vllm_python,
+        adapters=parse_adapters(adapter or []),
+        four_bit=four_bit,
     )
     err.print(f"unift serve: http://{host}:{port}/v1, base model {settings.base}")
     serve(settings)
+
+
+def parse_adapters(given: list[str]) -> dict[str, str]:
+    """``["tickets=run:ID"]`` -> ``{"tickets": "run:ID"}``."""
+    found: dict[str, str] = {}
+    for text in given:
+        name, equals, reference = text.partition("=")
+        if not (name and equals and reference):
+            raise UsageError(
+                f"'{text}' is not NAME=REFERENCE.",
+                where="--adapter",
+                fix="for example --adapter tickets=run:abc123",
+            )
+        found[name] = reference
+    return found

@@ -61,3 +61,21 @@ def digest(*parts: Any) -> str:
     """A name for what a step is made from."""
     text = json.dumps(parts, sort_keys=True, ensure_ascii=False, default=str)
     return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:16]
+
+
+def items(document: Mapping[str, Any] | None, key: str) -> list[dict[str, Any]]:
+    """The list of objects under a key; empty where there is none."""
+    found = (document or {}).get(key)
+    return cast("list[dict[str, Any]]", found) if isinstance(found, list) else []
+
+
+def part(document: Mapping[str, Any] | None, key: str) -> dict[str, Any]:
+    """The object under a key; empty where there is none."""
+    found = (document or {}).get(key)
+    return cast("dict[str, Any]", found) if isinstance(found, dict) else {}
+
+
+def words(document: Mapping[str, Any] | None, key: str) -> list[str]:
+    """The list of texts under a key; empty where there is none."""
+    found = (document or {}).get(key)
+    return [str(one) for one in cast("list[Any]", found)] if isinstance(found, list) else []

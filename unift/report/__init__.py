@@ -6,6 +6,14 @@ its own, so whoever has results can call it.
 
 from unift.report._curves import Curves, read_curves
 from unift.report._format import plain
+from unift.report._migration import migration_markdown, migration_page
 from unift.report._page import write_report
 
-__all__ = ["Curves", "plain", "read_curves", "write_report"]
+__all__ = [
+    "Curves",
+    "migration_markdown",
+    "migration_page",
+    "plain",
+    "read_curves",
+    "write_report",
+]

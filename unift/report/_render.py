@@ -49,7 +49,7 @@ def render(
         "headline": _headline(compared, training, found, validation),
     }
     return (
-        _environment()
+        environment()
         .get_template("page.html.j2")
         .render(
             **sections,
@@ -96,8 +96,9 @@ def _headline(
     }
 
 
-def _environment() -> Environment:
-    environment = Environment(
+def environment() -> Environment:
+    """Templates of this package: everything escaped, a missing value an error."""
+    found = Environment(
         loader=PackageLoader("unift.report", "templates"),
         autoescape=True,
         undefined=StrictUndefined,
@@ -112,8 +113,8 @@ def _environment() -> Environment:
         "plain": _format.plain,
         "percent": partial(_format.score, share=True),
     }
-    environment.filters.update(filters)  # pyright: ignore[reportUnknownMemberType]  # untyped there
-    return environment
+    found.filters.update(filters)  # pyright: ignore[reportUnknownMemberType]  # untyped there
+    return found
 
 
 def _versions() -> list[tuple[str, str]]:

@@ -2,6 +2,18 @@
 
 from unift.runs._orphans import Orphan, orphans
 from unift.runs._run import Run, reconcile, run, runs
+from unift.runs._steps import Step, Steps, owners
 from unift.runs._store import Store
 
-__all__ = ["Orphan", "Run", "Store", "orphans", "reconcile", "run", "runs"]
+__all__ = [
+    "Orphan",
+    "Run",
+    "Step",
+    "Steps",
+    "Store",
+    "orphans",
+    "owners",
+    "reconcile",
+    "run",
+    "runs",
+]

@@ -10,7 +10,7 @@ import json
 import secrets
 import sqlite3
 from collections.abc import Generator, Iterable
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -118,6 +118,10 @@ class Store:
                 where=str(self.path),
                 fix="free disk space or mend the permissions; as a last resort move the file away",
             ) from error
+
+    def transaction(self, write: bool = False) -> AbstractContextManager[sqlite3.Connection]:
+        """One transaction for the other tables of this file (`unift.runs.Steps`)."""
+        return self._open(write)
 
     # --- runs ---------------------------------------------------------------------------------
 
@@ -276,6 +280,11 @@ class Store:
                 (f"run:{run_id}",),
             ).fetchall()
         return [{"id": r["id"], "created": r["created"], **json.loads(r["summary"])} for r in rows]
+
+    def link(self, child: str, relation: str, parent: str) -> None:
+        """Record an edge of lineage; the same edge twice is one."""
+        with self._open(write=True) as db:
+            _link(db, child, relation, parent)
 
     def lineage(self, run_id: str) -> list[dict[str, str]]:
         """Edges data -> run -> model -> evaluation around one run."""

@@ -6,6 +6,7 @@ import re
 import time
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
+from itertools import repeat
 from typing import TYPE_CHECKING, Annotated, Any
 
 from fastapi import Depends, FastAPI, Header, Request, Response
@@ -26,9 +27,10 @@ from unift.serve._conductor import Conductor
 from unift.serve._errors import ApiError
 from unift.serve._keys import Gate, read_keys
 from unift.serve._metrics import Metrics
-from unift.serve._requests import ChatBody, CompletionBody
+from unift.serve._named import adapter_folders
+from unift.serve._requests import ChatBody, CompletionBody, TokenizeBody
 from unift.serve._shelf import Shelf
-from unift.serve._training import TRAINER, router
+from unift.serve._training import FOUR_BIT_TRAINER, TRAINER, router
 from unift.serve._views import ORGANIZATION, model_name
 from unift.serve._vllm import Vllm
 
@@ -50,12 +52,14 @@ def create_app(settings: Settings) -> FastAPI:
     """
     base = settings.base
     shelf, store = Shelf(), Store()
+    named = adapter_folders(settings.adapters, settings.folder)
     gate = Gate(read_keys(settings.key_file) if settings.key_file else [])
     conductor = Conductor(shelf, store)
     vllm = Vllm(settings) if settings.engine == "vllm" else None
     batcher = None
     if vllm is None:
-        batcher = Batcher(open_engine(TRAINER, settings.model, settings.max_adapters))
+        trainer = FOUR_BIT_TRAINER if settings.four_bit else TRAINER
+        batcher = Batcher(open_engine(trainer, settings.model, settings.max_adapters))
 
     def open_jobs() -> float:
         return float(sum(not store.get(job.run).state.finished for job in shelf.jobs()))
@@ -120,6 +124,8 @@ def create_app(settings: Settings) -> FastAPI:
         """The folder of a tuned model's adapter; None for the base."""
         if name == base:
             return None
+        if name in named:
+            return named[name]
         match = _TUNED.fullmatch(name)
         job = shelf.job(f"ftjob-{match[1]}") if match else None
         row = store.get(job.run) if job else None
@@ -129,7 +135,7 @@ def create_app(settings: Settings) -> FastAPI:
 
     @app.get("/v1/models", dependencies=[Depends(anybody)])
     def models() -> dict[str, Any]:
-        return {"object": "list", "data": [model_view(base, 0), *tuned()]}
+        return {"object": "list", "data": [*map(model_view, [base, *named], repeat(0)), *tuned()]}
 
     @app.get("/v1/models/{name:path}", dependencies=[Depends(anybody)])
     def model(name: str) -> dict[str, Any]:
@@ -168,6 +174,16 @@ def create_app(settings: Settings) -> FastAPI:
     async def completions(body: CompletionBody, request: Request) -> Response:
         return await answer(body, request)
 
+    @app.post("/tokenize", dependencies=[Depends(chatting)])
+    async def tokenize(body: TokenizeBody, request: Request) -> Response:
+        """What the model will read of a conversation, as vLLM's endpoint of that name says it."""
+        adapter = adapter_of(body.model)
+        if vllm is not None:
+            return await vllm.forward(request.url.path, body, adapter)
+        assert batcher is not None
+        prepared = batcher.engine.prepare(body.turn(adapter, batcher.engine.takes_tools))
+        return JSONResponse({"count": len(prepared.tokens), "tokens": list(prepared.tokens)})
+
     # --- about the server ---------------------------------------------------------------------
 
     @app.get("/healthz")
@@ -178,7 +194,7 @@ def create_app(settings: Settings) -> FastAPI:
     def shown() -> Response:
         return Response(generate_latest(metrics.registry), media_type="text/plain; version=0.0.4")
 
-    del count, models, model, chat, completions, healthz, shown  # registered, not called
+    del count, models, model, chat, completions, tokenize, healthz, shown  # registered, not called
     return app
 
 

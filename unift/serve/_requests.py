@@ -141,6 +141,20 @@ class ChatBody(_Sampled):
         )
 
 
+class TokenizeBody(_Body):
+    """``POST /tokenize``, the part of vLLM's body that chat needs."""
+
+    model: str
+    messages: list[Message] = Field(min_length=1)
+    tools: list[dict[str, Any]] | None = None
+    add_generation_prompt: Literal[True] = True
+
+    def turn(self, adapter: str | None, takes_tools: bool) -> Turn:
+        """The question to the engine, as `ChatBody.turn` makes it."""
+        body = ChatBody(model=self.model, messages=self.messages, tools=self.tools, max_tokens=1)
+        return body.turn(adapter, takes_tools)
+
+
 class CompletionBody(_Sampled):
     """``POST /v1/completions``."""
 

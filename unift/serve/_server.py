@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import ipaddress
 import sys
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
@@ -28,6 +28,8 @@ class Settings:
     engine: Literal["local", "vllm"] = "local"
     max_adapters: int = 16
     vllm_python: str = sys.executable
+    adapters: Mapping[str, str] = field(default_factory=dict[str, str])  # name -> run:ID or folder
+    four_bit: bool = False  # hold the base in 4 bits, as local-qlora trained on it
 
     def __post_init__(self) -> None:
         if self.key_file is not None:

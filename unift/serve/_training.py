@@ -22,6 +22,7 @@ from unift.serve._shelf import Job, Shelf, StoredFile
 from unift.serve._views import checkpoint_views, event_views, job_view
 
 TRAINER = "local-lora"
+FOUR_BIT_TRAINER = "local-qlora"  # its adapters correct a base in 4 bits, and want that one
 #: The vendor multiplies a rate that it does not publish; we multiply the local provider's own
 #: default for adapters (2e-4, Dettmers et al. 2023). The same number means about the same boldness,
 #: no more.

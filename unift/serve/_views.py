@@ -51,6 +51,11 @@ def job_view(job: Job, base: str, store: Store, shelf: Shelf) -> dict[str, Any]:
         error = {"code": row.failure.code, "message": row.failure.message + fix, "param": None}
     plan = row.plan
     epochs = plan.value("epochs")
+    settings = {
+        "n_epochs": round(epochs),
+        "batch_size": plan.value("batch_size"),
+        "learning_rate_multiplier": job.body.get("multiplier", 1.0),
+    }
     return {
         "id": job.id,
         "object": "fine_tuning.job",
@@ -58,11 +63,7 @@ def job_view(job: Job, base: str, store: Store, shelf: Shelf) -> dict[str, Any]:
         "error": error,
         "fine_tuned_model": model_name(base, job) if done else None,
         "finished_at": int(row.updated.timestamp()) if over else None,
-        "hyperparameters": {
-            "n_epochs": round(epochs),
-            "batch_size": plan.value("batch_size"),
-            "learning_rate_multiplier": job.body.get("multiplier", 1.0),
-        },
+        "hyperparameters": settings,
         "model": base,
         "organization_id": ORGANIZATION,
         "result_files": [_results(job, store, shelf)] if done else [],
@@ -76,7 +77,7 @@ def job_view(job: Job, base: str, store: Store, shelf: Shelf) -> dict[str, Any]:
         "metadata": job.body.get("metadata"),
         "method": {
             "type": "supervised",
-            "supervised": {"hyperparameters": {"n_epochs": round(epochs)}},
+            "supervised": {"hyperparameters": settings},
         },
     }
 

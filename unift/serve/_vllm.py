@@ -57,6 +57,8 @@ class Vllm:
             *("--max-loras", str(min(wanted.max_adapters, 8))),
             *("--max-cpu-loras", str(wanted.max_adapters)),
             *("--max-lora-rank", "64"),
+            # vLLM documentation, "BitsAndBytes": quantised while it is loaded, adapters on top.
+            *(("--quantization", "bitsandbytes") if wanted.four_bit else ()),
         ]
 
     async def start(self) -> None:

@@ -1,0 +1,180 @@
+"""How unift migrate shows what its steps found."""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Mapping
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+from unift.cli._output import err, out
+from unift.cli._progress import counting, describe
+
+if TYPE_CHECKING:
+    from unift.migrate import Compared, CutOver, Migration, MigrationPlan, Trained
+    from unift.provider import Event
+
+_DOING = {
+    "inventory": "listing what the vendor holds",
+    "fetch": "fetching the old files",
+    "record": "recording the old model's answers",
+    "plan": "planning",
+    "train": "training",
+    "compare": "comparing old and new",
+    "cutover": "preparing the switch",
+    "report": "writing the page",
+}
+
+
+@contextmanager
+def telling(migration: Migration, *, quiet: bool) -> Generator[None]:
+    """Say what is going on on stderr. Ctrl-C loses nothing, and says how to go on."""
+    seen: set[tuple[str, str]] = set()
+
+    def on_step(step: str, state: str) -> None:
+        if not quiet and (step, state) not in seen:
+            seen.add((step, state))
+            if state == "start":
+                err.print(f"{step:10s} {_DOING[step]}", markup=False)
+            elif state == "kept" and (step, "done") not in seen:
+                err.print(f"{step:10s} done before", style="dim", markup=False)
+
+    def on_event(title: str, event: Event) -> None:
+        if not quiet and event.kind in ("evaluation", "warning"):
+            err.print(f"           {title}: {describe(event)}", style="dim", markup=False)
+
+    migration.on_step, migration.on_event = on_step, on_event
+    try:
+        with counting("answers") as update:
+            migration.progress = update
+            yield
+    except KeyboardInterrupt:
+        err.print(
+            "\nNothing is lost, and nothing that was paid for will be paid again: "
+            f"unift migrate run {migration.folder / 'migration.yaml'} goes on.",
+            markup=False,
+        )
+        raise
+
+
+def show_plan(plan: MigrationPlan) -> None:
+    """Candidates, mapping, data, warnings."""
+    from rich.table import Table
+
+    table = Table(
+        "base", "by", "licence", "memory", "hours", "training", "a month", "dates",
+        box=None, pad_edge=False,
+    )  # fmt: skip
+    for column in table.columns[:3]:
+        column.overflow = "fold"  # a name that is cut off is no name
+    for one in plan.candidates[:8]:
+        table.add_row(
+            ("* " if one.recommended else "  ") + one.base,
+            one.provider + (f" ({one.hardware})" if one.hardware else ""),
+            one.licence,
+            "-" if one.memory_gib is None else f"{one.memory_gib:.1f} GiB",
+            "-" if one.hours is None else f"{one.hours:.2g}",
+            _usd(one.price_usd),
+            _usd(one.usd_per_month),
+            "; ".join(one.against) or one.date_risk,
+        )
+    out.print(table)
+    more = len(plan.candidates) - 8
+    if more > 0:
+        out.print(f"and {more} more in plan.json", style="dim")
+    out.print(f"\nchosen: {plan.model} by {plan.provider}", style="bold", markup=False)
+    settings = Table("old", "new", "certainty", "rule", box=None, pad_edge=False)
+    for line in plan.mapping:
+        old = "" if line.old is None else f"{line.old_name} {line.old}"
+        new = "-" if line.new is None else f"{line.setting} {line.new}"
+        settings.add_row(old or line.old_name or "-", new, line.certainty, line.rule)
+    out.print(settings)
+    rows = plan.data.rows
+    out.print(
+        f"rows: {rows['train']:,} to learn, {rows['validation']:,} to choose by, "
+        f"{rows['test']:,} to test with"
+    )
+    if len(plan.trials) > 1:
+        out.print(f"trainings: {'; '.join(one.title for one in plan.trials)}", markup=False)
+    for warning in plan.warnings:
+        out.print(f"note {warning}", style="yellow", markup=False)
+
+
+def show_trained(trained: Trained) -> None:
+    """Every training, the chosen one first."""
+    for one in trained.tried:
+        score = "" if one.score is None else f"  {one.metric} {one.score:.3f}"
+        loss = "" if one.validation_loss is None else f"  validation loss {one.validation_loss:.4g}"
+        out.print(f"run {one.run}  {one.title}{score}{loss}", markup=False)
+    out.print(f"{trained.model}: {trained.why}", style="bold", markup=False)
+
+
+def show_compared(compared: Compared) -> None:
+    """Verdict, scores, checks, speed, price."""
+    document = compared.document
+    for title, part in (("on truth", document["truth"]), ("agreement", document["agreement"])):
+        if not part:
+            continue
+        metric = part["metric"]
+        for index, one in enumerate(part["candidates"]):
+            name = "new" if index == 0 else _named(one["name"], part)
+            out.print(f"{title:10s} {name:14s} {one['metrics'][metric]:.1%} {metric}", markup=False)
+    for one in document["behaviour"]:
+        name = one["role"] or one["name"]
+        out.print(f"declined   {name:14s} {one['refusals']} of {one['n']}", markup=False)
+    for one in document["latency"]:
+        name = one["role"] or one["name"]
+        out.print(f"median     {name:14s} {one['median_s']:.2f} s ({one['how']})", markup=False)
+    for one in document["price_per_1000_answers"]:
+        out.print(
+            f"1,000      {one['role']:14s} {_usd(one['usd'])} ({one['source']})", markup=False
+        )
+    for note in document["notes"]:
+        out.print(f"note {note}", style="yellow", markup=False)
+    out.print(compared.verdict.sentence, style="bold", markup=False)
+
+
+def show_cutover(ready: CutOver) -> None:
+    """What is to be done, to be copied."""
+    for way, command in ready.commands.items():
+        out.print(f"# {way}", style="dim", markup=False)
+        out.print(command, markup=False)
+    out.print(ready.environment, markup=False)
+    if ready.template is not None:
+        out.print(
+            f"training and serving read the same {ready.template.tokens:,} tokens of "
+            f"{ready.template.rows} rows ({ready.template.served})",
+            markup=False,
+        )
+    out.print(f"archive {ready.archive['file']}", markup=False)
+    out.print(f"sha256  {ready.archive['sha256']}  ({ready.archive['files']} files)", markup=False)
+
+
+def show_status(document: Mapping[str, Any]) -> None:
+    """Steps, verdict, report."""
+    done: dict[str, Any] = {one["step"]: one for one in document["steps"]}
+    for name in _DOING:
+        step = done.get(name)
+        state = step["state"] if step else "not begun"
+        if name == "cutover" and document["withheld"]:
+            state = "withheld: the verdict is no"
+        out.print(f"{name:10s} {state}", style="" if state == "done" else "dim", markup=False)
+        error: Any = step["outcome"].get("error") if step and state == "failed" else None
+        if error:
+            out.print(f"           {error.get('message')}", style="red", markup=False)
+            if error.get("fix"):
+                out.print(f"           fix: {error['fix']}", style="green", markup=False)
+    if document["verdict"]:
+        out.print(document["verdict"]["sentence"], style="bold", markup=False)
+    if document["report"]:
+        out.print(f"report {document['report']}", markup=False)
+
+
+def _named(name: str, part: Mapping[str, Any]) -> str:
+    asked: Any = part.get("non_inferiority")
+    return "old" if asked and name == asked.get("reference") else name
+
+
+def _usd(value: float | None) -> str:
+    if value is None:
+        return "-"
+    return f"${value:,.2f}" if value >= 0.01 or value == 0 else f"${value:.4f}"
