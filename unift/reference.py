@@ -68,8 +68,13 @@ def parse(reference: str) -> Reference:
     )
 
 
-def load(reference: str) -> Model:
+def load(reference: str, reuse: Model | None = None) -> Model:
     """Load something that answers.
+
+    Args:
+        reference: What it is.
+        reuse: A model in memory that is not needed any more as it is. If it stands on the same
+            weights it becomes the new one and is returned, which saves loading them again.
 
     Raises:
         UsageError: The reference names nothing.
@@ -77,6 +82,7 @@ def load(reference: str) -> Model:
         MissingDependency: What loads it is not installed.
     """
     found = parse(reference)
+    provider, name = _LOCAL, found.rest
     if found.scheme == "run":
         run = get_run(found.rest)
         if run.artifact is None:
@@ -86,9 +92,13 @@ def load(reference: str) -> Model:
                 where=f"run {run.id}",
                 fix=f"unift runs show {run.id}",
             )
-        return get_provider(run.provider).model(run.artifact.reference)
-    if found.scheme in ("demo", "path", "hf"):
-        return get_provider(_LOCAL).model(found.rest)
-    if found.scheme == "http":
-        return get_provider("openai").model(found.rest)
-    return get_provider(found.scheme).model(found.rest)
+        provider, name = run.provider, run.artifact.reference
+    elif found.scheme == "http":
+        provider = "openai"
+    elif found.scheme not in ("demo", "path", "hf"):
+        provider = found.scheme
+    owner = get_provider(provider)
+    become = getattr(reuse, "become", None)
+    if reuse is not None and become is not None and owner.capabilities().place == "local":
+        return reuse if become(name) else owner.model(name)
+    return owner.model(name)

@@ -85,6 +85,7 @@ def evaluate(
     from unift.evaluate import _scoring as scoring
     from unift.evaluate import _steps as steps
     from unift.evaluate._asking import ask
+    from unift.evaluate._calibration import calibration
     from unift.evaluate._candidates import build_candidates, name_of
     from unift.evaluate._result import Evaluation, pick_samples
     from unift.evaluate._rows import choose_rows, read_rows
@@ -148,6 +149,7 @@ def evaluate(
         "task": {"kind": task.kind, "why": task.why},
         **steps.tables(results, rows, task),
         "slices": [one.as_dict() for one in parts],
+        "calibration": calibration(results, deciding),
         "non_inferiority": scoring.non_inferiority(comparisons, confidence),
         "asked": steps.asked(margin, against_name, group, slices),
         "samples": pick_samples(rows, results, deciding, verdict.against),
