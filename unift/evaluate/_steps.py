@@ -138,10 +138,21 @@ def sampling(rows: Sequence[Row]) -> Sampling:
 
 
 def asked(
-    margin: float | None, reference: str | None, group: str | None, slices: Sequence[str]
+    margin: float | None,
+    reference: str | None,
+    group: str | None,
+    slices: Sequence[str],
+    forgetting: bool,
 ) -> dict[str, Any]:
     """What was asked for beyond the defaults."""
-    given = {"margin": margin, "reference": reference, "group": group, "slices": list(slices)}
+    given: dict[str, Any] = {
+        "margin": margin,
+        "reference": reference,
+        "group": group,
+        "slices": list(slices),
+    }
+    if forgetting:
+        given["forgetting"] = True
     return {key: value for key, value in given.items() if value}
 
 

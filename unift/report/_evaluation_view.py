@@ -44,7 +44,10 @@ def evaluation_view(doc: Doc) -> dict[str, Any]:
     title = str(next(one["title"] for one in columns if one["deciding"]))
     level = f"{doc['confidence'] * 100:g}%"
     return {
-        "badge": {"word": word, "tone": tone},
+        "badge": {
+            "word": word,
+            "tone": "warn" if tone == "good" and doc.get("verdict_exceptions") else tone,
+        },
         "verdict": _sentence(doc["verdict"], word),
         "columns": columns,
         "rows": [_row(one, against, shares) for one in doc["candidates"]],
@@ -64,6 +67,7 @@ def evaluation_view(doc: Doc) -> dict[str, Any]:
         "slices": _slices(doc),
         "confusion": _confusion(doc),
         "question": _question(doc),
+        "forgetting": _forgetting(doc),
         "priced": any(one.get("usd_per_1000_answers") is not None for one in doc["candidates"]),
         "names": [one["name"] for one in doc["candidates"]],
         "samples": [_sample(one, shares[deciding]) for one in doc.get("samples", [])],
@@ -172,11 +176,16 @@ def _labels(doc: Doc) -> list[dict[str, Any]]:
     return list(rows.values())
 
 
+def _forgetting(doc: Doc) -> Sequence[Doc]:
+    return doc.get("forgetting") or []
+
+
 def _slices(doc: Doc) -> list[dict[str, Any]]:
     """Parts of the rows, those that got worse first."""
+    slices: Sequence[Doc] = doc.get("slices") or []
     rows = [
         {**one, "tone": "bad" if one["worse"] else "good" if one["better"] else ""}
-        for one in doc.get("slices") or []
+        for one in slices
     ]
     order = {"bad": 0, "": 1, "good": 1}
     return sorted(rows, key=lambda row: order[row["tone"]])
@@ -184,20 +193,24 @@ def _slices(doc: Doc) -> list[dict[str, Any]]:
 
 def _confusion(doc: Doc) -> dict[str, Any] | None:
     """The matrix of the model under test, each row as shares of its label."""
-    found = (doc.get("confusion") or {}).get(doc["candidates"][0]["name"])
+    every: Mapping[str, Doc] = doc.get("confusion") or {}
+    found = every.get(doc["candidates"][0]["name"])
     if not found or len(found["labels"]) > _CONFUSION_MOST:
         return None
-    rows = [
+    labels: Sequence[str] = found["labels"]
+    columns: Sequence[str] = found["given"]
+    table: Sequence[Sequence[int]] = found["counts"]
+    rows: list[dict[str, Any]] = [
         {
             "label": label,
             "cells": [
                 {"n": n, "share": n / (sum(counts) or 1), "hit": label == given}
-                for n, given in zip(counts, found["given"], strict=True)
+                for n, given in zip(counts, columns, strict=True)
             ],
         }
-        for label, counts in zip(found["labels"], found["counts"], strict=True)
+        for label, counts in zip(labels, table, strict=True)
     ]
-    return {"given": found["given"], "rows": rows, "name": doc["candidates"][0]["name"]}
+    return {"given": columns, "rows": rows, "name": doc["candidates"][0]["name"]}
 
 
 def _question(doc: Doc) -> str:
