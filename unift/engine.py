@@ -5,6 +5,8 @@ A provider that can has a verb more than the seam asks for: ``engine(base) -> En
 
 from __future__ import annotations
 
+import json
+import re
 from collections.abc import Callable
 from typing import Any, Protocol, runtime_checkable
 
@@ -107,3 +109,24 @@ def open_engine(provider: str, base: str, max_adapters: int) -> Engine:
             fix="use local-lora",
         )
     return make(base, max_adapters)
+
+
+# How Qwen, Hermes and their kin write a call; a model that writes otherwise answers in plain text.
+_CALL = re.compile(r"<tool_call>\s*(\{.*?\})\s*</tool_call>", re.DOTALL)
+
+
+def read_calls(text: str) -> tuple[str, tuple[dict[str, Any], ...]]:
+    """The text around the tool calls that a model wrote, and the calls, in OpenAI's form.
+
+    Ids are ``call_1`` and so on. Text that only looks like a call stays text.
+    """
+    calls: list[dict[str, Any]] = []
+    for number, match in enumerate(_CALL.finditer(text), 1):
+        try:
+            call: dict[str, Any] = json.loads(match[1])
+            name, arguments = str(call["name"]), call.get("arguments", {})
+        except (ValueError, KeyError):
+            return text, ()
+        function = {"name": name, "arguments": json.dumps(arguments, ensure_ascii=False)}
+        calls.append({"id": f"call_{number}", "type": "function", "function": function})
+    return (_CALL.sub("", text).strip(), tuple(calls)) if calls else (text, ())

@@ -64,8 +64,13 @@ def parse(reference: str) -> Reference:
     )
 
 
-def load(reference: str) -> Model:
+def load(reference: str, reuse: Model | None = None) -> Model:
     """Load something that answers.
+
+    Args:
+        reference: What it is.
+        reuse: A model in memory that is not needed any more as it is. If it stands on the same
+            weights it becomes the new one and is returned, which saves loading them again.
 
     Raises:
         UsageError: The reference names nothing.
@@ -82,7 +87,12 @@ def load(reference: str) -> Model:
                 where=f"run {run.id}",
                 fix=f"unift runs show {run.id}",
             )
-        return get_provider(run.provider).model(run.artifact.reference)
-    if found.scheme in ("demo", "path", "hf", "http"):
-        return claimant(found.scheme).model(found.rest)
-    return get_provider(found.scheme).model(found.rest)
+        owner, name = get_provider(run.provider), run.artifact.reference
+    else:
+        name = found.rest
+        claimed = found.scheme in ("demo", "path", "hf", "http")
+        owner = (claimant if claimed else get_provider)(found.scheme)
+    become = getattr(reuse, "become", None)
+    if reuse is not None and become is not None and owner.capabilities().place == "local":
+        return reuse if become(name) else owner.model(name)
+    return owner.model(name)

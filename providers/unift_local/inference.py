@@ -17,6 +17,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig
 from transformers.utils import logging as transformers_logging
 
 from unift.data.rendering import prompt_text, stop_token_ids
+from unift.engine import read_calls
 from unift.errors import DataError, UsageError
 from unift.provider import Messages, Reply, Sampling
 from unift_local import guards
@@ -43,40 +44,76 @@ class LocalModel:
     """
 
     def __init__(self, reference: str, *, four_bit: bool | None = None) -> None:
-        self.reference = reference
-        folder = Path(reference.removeprefix("path:")).expanduser()
-        adapter = folder.resolve() if (folder / "adapter_config.json").is_file() else None
-        card = read_card(folder)
-        base = resolve_model(_base_of(adapter) if adapter else reference)
-        self.four_bit = bool(card.get("four_bit")) if four_bit is None else four_bit
-        self._context = base.context
+        wanted = _Wanted(reference, four_bit)
         cuda = torch.cuda.is_available()
         if not cuda and running_jobs():  # leave the training its share of the cores
             torch.set_num_threads(max(1, torch.get_num_threads() // (running_jobs() + 1)))
-        dtype = _dtype(card, base, cuda)
+        base = wanted.base
         with _quiet():
             path = str(base.folder if base.complete else download(base.reference, base.revision))
-            self._model = _load(path, dtype, self.four_bit, cuda)
+            self._base: Any = _load(path, wanted.dtype, wanted.four_bit, cuda)
+        self._loaded = wanted
+        self._path = Path(path)
+        self._kept: dict[str, torch.Tensor] | None = {}
+        self._take_up(wanted)
+
+    def become(self, reference: str) -> bool:
+        """Answer as another model on the same base from now on, without loading the base again.
+
+        Returns:
+            False, and nothing is changed, if that cannot be done: another base or precision.
+        """
+        wanted = _Wanted(reference, None)
+        if self._kept is None or not wanted.same_base(self._loaded):
+            return False
+        if isinstance(self._model, _peft().PeftModel):
+            self._base = self._model.unload()
+        with torch.no_grad():
+            for name, weight in self._kept.items():
+                self._base.get_parameter(name).copy_(weight)
+        self._take_up(wanted)
+        return True
+
+    def _take_up(self, wanted: _Wanted) -> None:
+        self.reference = wanted.reference
+        self.four_bit = wanted.four_bit
+        self._context = wanted.base.context
+        self._kept = {}
+        adapter = wanted.adapter
+        with _quiet():
+            self._model: Any = self._base
             if adapter:
-                self._model = _with_adapter(self._model, adapter, merge=dtype == torch.float32)
-            self._tokenizer = _tokenizer(adapter or Path(path), Path(path))
+                adapted = _peft().PeftModel.from_pretrained(self._base, str(adapter))
+                self._model = adapted
+                # In fp32 merging is exact to rounding and saves time; in lower precision it rounds
+                # the update.
+                if wanted.dtype == torch.float32 and not model_is_four_bit(self._base):
+                    self._kept = _touched(adapted)
+                    self._model = self._base = adapted.merge_and_unload()
+            self._tokenizer = _tokenizer(adapter or self._path, self._path)
         self._model.eval()
         self._stops = sorted(stop_token_ids(self._tokenizer, self._model.generation_config))
         self._tokenizer.padding_side = "left"
         if self._tokenizer.pad_token is None:
             self._tokenizer.pad_token = self._tokenizer.eos_token
 
-    def chat(self, messages: Messages, sampling: Sampling | None = None) -> Reply:
+    def chat(
+        self,
+        messages: Messages,
+        sampling: Sampling | None = None,
+        tools: Messages | None = None,
+    ) -> Reply:
         """Answer one conversation."""
-        return self.chat_many([messages], sampling)[0]
+        return self.chat_many([messages], sampling, tools=tools)[0]
 
     def chat_many(
         self,
         conversations: Sequence[Messages],
         sampling: Sampling | None = None,
         on_reply: Callable[[int, Reply], None] | None = None,
+        tools: Messages | None = None,
     ) -> list[Reply]:
-        """Answer many conversations, in the order given.
+        """Answer many conversations, in the order given; `tools` are on offer in all of them.
 
         `Reply.seconds` is the time of the batch divided by its rows. With sampling, answers repeat
         only for the same conversations in the same call, because a batch shares its random numbers.
@@ -85,7 +122,9 @@ class LocalModel:
             DataError: A conversation that the chat template refuses or that fills the context.
         """
         wanted = sampling or Sampling(temperature=0.0, top_p=1.0, max_tokens=256)
-        prompts = [self._encode(messages, number) for number, messages in enumerate(conversations)]
+        prompts = [
+            self._encode(messages, number, tools) for number, messages in enumerate(conversations)
+        ]
         replies: dict[int, Reply] = {}
         devices = [self._model.device.index or 0] if self._model.device.type == "cuda" else []
         with _quiet(), torch.random.fork_rng(devices=devices), torch.inference_mode():
@@ -93,6 +132,9 @@ class LocalModel:
                 torch.manual_seed(wanted.seed)
             for batch in self._batches([len(prompt) for prompt in prompts], wanted.max_tokens):
                 for number, reply in self._answer(batch, prompts, wanted):
+                    if tools:
+                        text, calls = read_calls(reply.text)
+                        reply = reply.model_copy(update={"text": text, "tool_calls": calls})
                     replies[number] = reply
                     if on_reply is not None:
                         on_reply(number, reply)
@@ -100,14 +142,15 @@ class LocalModel:
 
     def close(self) -> None:
         """Free the model's memory. Closing twice is fine."""
-        self._model = cast("Any", None)
+        self._model = self._base = cast("Any", None)
+        self._kept = None
         gc.collect()
         if torch.cuda.is_available():
             torch.cuda.empty_cache()
 
-    def _encode(self, messages: Messages, number: int) -> list[int]:
+    def _encode(self, messages: Messages, number: int, tools: Messages | None) -> list[int]:
         where = f"conversation {number}"
-        text = prompt_text(self._tokenizer, messages, where=where)
+        text = prompt_text(self._tokenizer, messages, list(tools) if tools else None, where=where)
         ids: list[int] = self._tokenizer(text, add_special_tokens=False)["input_ids"]
         if self._context is not None and len(ids) >= self._context:
             raise DataError(
@@ -185,6 +228,25 @@ class LocalModel:
         )
 
 
+class _Wanted:
+    """What a reference asks for: base, adapter and precision. Nothing is loaded yet."""
+
+    def __init__(self, reference: str, four_bit: bool | None) -> None:
+        self.reference = reference
+        folder = Path(reference.removeprefix("path:")).expanduser()
+        self.adapter = folder.resolve() if (folder / "adapter_config.json").is_file() else None
+        card = read_card(folder)
+        self.base = resolve_model(_base_of(self.adapter) if self.adapter else reference)
+        self.four_bit = bool(card.get("four_bit")) if four_bit is None else four_bit
+        self.dtype = _dtype(card, self.base, torch.cuda.is_available())
+
+    def same_base(self, other: _Wanted) -> bool:
+        """Whether both stand on the same weights in the same precision."""
+        return (self.base.reference, self.base.revision, self.base.folder, self.dtype) == (
+            other.base.reference, other.base.revision, other.base.folder, other.dtype,
+        ) and self.four_bit == other.four_bit  # fmt: skip
+
+
 def _base_of(adapter: Path) -> str:
     config = json.loads((adapter / "adapter_config.json").read_bytes())
     base = config.get("base_model_name_or_path")
@@ -233,12 +295,24 @@ def _load(path: str, dtype: torch.dtype, four_bit: bool, cuda: bool) -> Any:
     return model
 
 
-def _with_adapter(model: Any, adapter: Path, *, merge: bool) -> Any:
-    from peft import PeftModel
+def _peft() -> Any:
+    import peft
 
-    adapted = PeftModel.from_pretrained(model, str(adapter))
-    # In fp32 merging is exact to rounding and saves time; in lower precision it rounds the update.
-    return adapted.merge_and_unload() if merge and not model_is_four_bit(model) else adapted
+    return peft
+
+
+def _touched(adapted: Any) -> dict[str, torch.Tensor] | None:
+    """Copies of the weights that merging changes; None if it replaces whole modules."""
+    from peft.tuners.tuners_utils import BaseTunerLayer
+
+    if any(config.modules_to_save for config in adapted.peft_config.values()):
+        return None
+    found: dict[str, torch.Tensor] = {}
+    for name, module in adapted.base_model.model.named_modules():
+        if isinstance(module, BaseTunerLayer):
+            layer: Any = module.get_base_layer()
+            found[f"{name}.weight"] = layer.weight.detach().clone()
+    return found
 
 
 def model_is_four_bit(model: Any) -> bool:

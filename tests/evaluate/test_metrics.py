@@ -6,7 +6,7 @@ import json
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from unift.errors import UsageError
@@ -108,6 +108,7 @@ def test_json_equals_itself_however_it_is_written(value: dict[str, Any]) -> None
         assert rate("exact_match", answer, target) == 1
 
 
+@settings(deadline=None)  # the first call imports the libraries
 @given(st.text(), st.text())
 def test_every_metric_takes_any_text(answer: str, target: str) -> None:
     for metric in metrics().values():

@@ -108,7 +108,7 @@ def test_tool_calls_are_compared_by_name_and_arguments(tmp_path: Path) -> None:
     old = golden(tmp_path / "old.jsonl", lines)
     found = evaluate(old, old, against=[], report=False)
     assert found.rows[0].target == '[{"name": "look_up", "arguments": {"order": 7}}]'
-    assert found.candidates[0].metrics["exact_match"] == 1.0
+    assert found.candidates[0].metrics["tool_calls"] == 1.0
 
 
 def test_compressed_files_and_repeated_prompts(tmp_path: Path) -> None:

@@ -165,3 +165,48 @@ def test_broken_adapters_are_refused(adapter: Path, tmp_path: Path, change: Any,
         LocalLora().model(str(folder))
     assert caught.value.code == code
     assert caught.value.fix
+
+
+def test_another_adapter_takes_over_the_base_in_memory_and_gives_it_back(
+    adapter: Path, model_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Swapping answers exactly as loading anew does, and loads the base once."""
+    from unift_local import inference
+
+    from unift.reference import load
+
+    other = tmp_path / "other"
+    shutil.copytree(adapter, other)
+    weights = other / "adapter_model.safetensors"
+    from safetensors.torch import load_file, save_file
+
+    save_file({k: -v if "lora_B" in k else v for k, v in load_file(weights).items()}, weights)
+    sampling = Sampling(max_tokens=10)
+    names = [str(model_folder), str(adapter), str(other), str(model_folder)]
+
+    def answers(model: Any) -> list[str]:
+        return [reply.text for reply in model.chat_many(ASKED, sampling)]
+
+    fresh = []
+    for name in names:
+        model = load(f"path:{name}")
+        fresh.append(answers(model))
+        model.close()
+    loads: list[str] = []
+    real = inference._load
+    monkeypatch.setattr(inference, "_load", lambda path, *a: loads.append(path) or real(path, *a))
+    swapped: Any = load(f"path:{names[0]}")
+    seen = [answers(swapped)]
+    for name in names[1:]:
+        assert load(f"path:{name}", reuse=swapped) is swapped
+        seen.append(answers(swapped))
+    assert seen == fresh
+    assert len({tuple(one) for one in seen}) == 3
+    assert len(loads) == 1
+    four = tmp_path / "four"
+    shutil.copytree(adapter, four)
+    (four / "unift.json").write_text(json.dumps({"dtype": "fp32", "four_bit": True}))
+    assert not swapped.become(str(four)), "another precision is another base"
+    assert answers(swapped) == fresh[0]
+    swapped.close()
+    assert not swapped.become(names[0])

@@ -45,6 +45,9 @@ def command(
         typer.Option("--slice", help="Key of the rows to show scores by; repeatable."),
     ] = None,
     train: Annotated[str | None, typer.Option(help="Where few-shot examples come from.")] = None,
+    forgetting: Annotated[
+        bool, typer.Option("--forgetting", help="Also ask what the base knew: 240 questions.")
+    ] = False,
     concurrency: Annotated[
         int | None, typer.Option(help="Questions under way at a time, for remote models.")
     ] = None,
@@ -71,6 +74,7 @@ def command(
             confidence=confidence,
             group=group,
             slices=slices or (),
+            forgetting=forgetting,
             concurrency=concurrency,
             budget_usd=budget_usd,
             notice=lambda text: err.print(text, style="dim", markup=False),
@@ -114,6 +118,12 @@ def show(result: Evaluation) -> None:
         if one["worse"]:
             place = f"{one['by']} '{one['value']}'"
             out.print(f"worse on {place}: {one['difference']:+.1%}, {one['n']} rows", markup=False)
+    for one in document["forgetting"] or []:
+        out.print(
+            f"general {one['kind']}: {one['model']:.1%}, base {one['base']:.1%}"
+            f" ({one['difference']:+.1%} on {one['n']} questions)",
+            markup=False,
+        )
     for warning in document["warnings"]:
         err.print(f"note: {warning}", markup=False)
     out.print(str(document["verdict"]), style="bold", markup=False)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from unift.errors import UsageError
@@ -63,19 +64,8 @@ def ask(
             _announce(list(bills.values()), notice)
         if budget_usd is not None:
             _check_prices(bills)
-        for source in _distinct([one.source for one in live]):
-            loaded: list[Model] = []
-
-            def open_model(source: Source = source, loaded: list[Model] = loaded) -> Model:
-                if not isinstance(source, str):
-                    return source
-                if not loaded:
-                    from unift.reference import load
-
-                    loaded.append(load(source))
-                return loaded[0]
-
-            try:
+        with _Shelf() as shelf:
+            for source in _distinct([one.source for one in live]):
                 for one in live:
                     if one.source is not source and one.source != source:
                         continue
@@ -93,13 +83,12 @@ def ask(
                         purse=purse,
                     )
                     told = _teller(progress, len(answers), len(order), len(rows))
-                    answers[one.name] = asker.ask(open_model, bill.identity, bill.questions, told)
+                    answers[one.name] = asker.ask(
+                        partial(shelf.get, source), bill.identity, bill.questions, told
+                    )
                     doubt += asker.in_doubt
                     if purse is not None and left is not None:
                         left -= purse.spent
-            finally:
-                for model in loaded:
-                    model.close()
     finally:
         store.close()
     said: list[str] = []
@@ -109,6 +98,40 @@ def ask(
             "answers were lost, so they were asked again and may have been charged twice."
         )
     return Answers([answers[one.name] for one in candidates], said)
+
+
+class _Shelf:
+    """The one model in memory; the next one takes over its weights where it can."""
+
+    def __init__(self) -> None:
+        self._source: Source | None = None
+        self._model: Model | None = None
+
+    def get(self, source: Source) -> Model:
+        from unift.reference import load
+
+        if not isinstance(source, str):
+            return source
+        if self._model is not None and self._source == source:
+            return self._model
+        old, self._model = self._model, None
+        if old is not None and not hasattr(old, "become"):
+            old.close()
+            old = None
+        try:
+            new = load(source, reuse=old) if old is not None else load(source)
+            self._source, self._model = source, new
+        finally:
+            if old is not None and self._model is not old:
+                old.close()
+        return new
+
+    def __enter__(self) -> _Shelf:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._model is not None:
+            self._model.close()
 
 
 class _Bill:

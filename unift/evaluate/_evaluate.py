@@ -10,6 +10,7 @@ from unift.provider import Model, Sampling
 
 # `import unift` imports this module, so whatever does the work waits for the first call.
 if TYPE_CHECKING:
+    from unift.evaluate._forgetting import Forgotten
     from unift.evaluate._metrics import Metric, Score
     from unift.evaluate._result import Evaluation
 
@@ -33,6 +34,7 @@ def evaluate(
     reference: str | Model | None = None,
     group: str | None = None,
     slices: Sequence[str] = (),
+    forgetting: bool = False,
     budget_usd: float | None = None,
     reuse: bool = True,
     report: str | Path | Literal[False] | None = None,
@@ -68,6 +70,9 @@ def evaluate(
         group: A key of the test rows whose equal values mark rows that resemble each other (a
             customer, a document); the statistics then treat each group as one.
         slices: Keys of the test rows to show scores by, besides label, length and language.
+        forgetting: True also asks the model and its base a general set of 240 questions with
+            answers that rules judge (instructions, arithmetic, formatting, safety), and names what
+            got worse.
         budget_usd: Stop before the answers of remote models could cost more than this, at the
             prices of the catalogue. Answers so far are kept.
         reuse: False asks again what was asked before instead of using the kept answers.
@@ -82,9 +87,11 @@ def evaluate(
         LimitError: The budget is used up.
         ProviderError: A model refuses to answer. Answers so far are kept, as after Ctrl-C.
     """
+    from unift.evaluate import _forgetting as forgot
     from unift.evaluate import _scoring as scoring
     from unift.evaluate import _steps as steps
     from unift.evaluate._asking import ask
+    from unift.evaluate._calibration import calibration
     from unift.evaluate._candidates import build_candidates, name_of
     from unift.evaluate._result import Evaluation, pick_samples
     from unift.evaluate._rows import choose_rows, read_rows
@@ -140,6 +147,16 @@ def evaluate(
     )  # fmt: skip
     scale = next((one.scale for one in comparisons if one.metric == deciding.name), 1.0)
     verdict = with_slices(verdict, parts, deciding.title.lower(), scale)
+    forgotten: list[Forgotten] = []
+    if forgetting:
+        before = build_candidates(
+            model, ["base"], base=base, train=train, test_rows=every_row, seed=seed
+        )
+        forgotten = forgot.forgetting(
+            *before, confidence=confidence, seed=seed, concurrency=concurrency, reuse=reuse,
+            budget_usd=budget_usd, notice=notice, progress=progress,
+        )  # fmt: skip
+        verdict = forgot.with_forgetting(verdict, forgotten)
     details: dict[str, Any] = {
         "n": len(rows),
         "confidence": confidence,
@@ -148,8 +165,10 @@ def evaluate(
         "task": {"kind": task.kind, "why": task.why},
         **steps.tables(results, rows, task),
         "slices": [one.as_dict() for one in parts],
+        "forgetting": forgot.as_dicts(forgotten) if forgetting else None,
+        "calibration": calibration(results, deciding),
         "non_inferiority": scoring.non_inferiority(comparisons, confidence),
-        "asked": steps.asked(margin, against_name, group, slices),
+        "asked": steps.asked(margin, against_name, group, slices, forgetting),
         "samples": pick_samples(rows, results, deciding, verdict.against),
         "lineage": steps.lineage(model, data, rows),
         "diagnosis": steps.diagnosis(model),

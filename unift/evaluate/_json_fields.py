@@ -27,6 +27,11 @@ def _refuse(constant: str) -> Any:
     raise ValueError(f"{constant} is not JSON")
 
 
+def is_json(text: str) -> bool:
+    """Whether a text is JSON, with or without a Markdown fence around it."""
+    return parse_json(text) is not _INVALID
+
+
 def json_valid(answer: str, target: str) -> float:
     """1 if the answer is one JSON object (or array, where the target is one)."""
     wanted = list if isinstance(parse_json(target), list) else dict
@@ -47,6 +52,19 @@ def json_fields(answer: str, target: str) -> float:
     paths = left.keys() | right.keys()
     same = sum(1 for path in paths if path in left and path in right and left[path] == right[path])
     return same / len(paths) if paths else 1.0
+
+
+def field_f1(answer: str, target: str) -> float:
+    """Harmonic mean of precision and recall over fields, as `json_fields` compares them.
+
+    2 * right / (fields of the target + fields of the answer); 0 when the answer is no JSON.
+    """
+    wanted, given = parse_json(target), parse_json(answer)
+    if given is _INVALID or wanted is _INVALID:
+        return 0.0
+    left, right = fields(wanted), fields(given)
+    same = sum(1 for path in left if path in right and left[path] == right[path])
+    return 2 * same / (len(left) + len(right)) if left or right else 1.0
 
 
 def fields(value: Any) -> dict[str, str]:

@@ -9,15 +9,20 @@ from __future__ import annotations
 import math
 import re
 import string
+import sys
 import unicodedata
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from importlib import import_module
+from pathlib import Path
 from typing import Any
 
 from unift._text import did_you_mean
 from unift.errors import UsageError
-from unift.evaluate._json_fields import json_fields, json_valid, parse_json
+from unift.evaluate._json_fields import field_f1, json_fields, json_valid, parse_json
+from unift.evaluate._text_metrics import chrf, rouge_l, schema_check
+from unift.evaluate._tool_calls import tool_arguments, tool_calls, tool_names
 
 # Any: a function of the user may return anything; `Metric.rate` checks.
 Score = Callable[[str, str], Any]
@@ -76,8 +81,11 @@ def metrics() -> dict[str, Metric]:
 def get_metric(metric: str | Metric | Score) -> Metric:
     """A metric by name, as it is, or made of a plain function ``(answer, target) -> float``.
 
+    ``"module:function"`` names a function of the user in a module that Python finds (the working
+    folder included), ``"json_schema:FILE"`` the share of answers that obey a JSON schema.
+
     Raises:
-        UsageError: Nobody registered that name.
+        UsageError: Nobody registered that name; there is no such function or schema.
     """
     if isinstance(metric, Metric):
         return metric
@@ -85,6 +93,12 @@ def get_metric(metric: str | Metric | Score) -> Metric:
         name = str(getattr(metric, "__name__", "") or type(metric).__name__)
         title = "custom metric" if name == "<lambda>" else name.replace("_", " ")
         return Metric(name.strip("<>"), metric, title, "A function of the user.", right=None)
+    scheme, colon, rest = metric.partition(":")
+    if colon and scheme == "json_schema":
+        about = f"The answer is JSON that obeys the schema in {rest}."
+        return Metric("json_schema", schema_check(Path(rest)), "Valid by schema", about)
+    if colon:
+        return get_metric(_function(scheme, rest))
     if metric not in _registry:
         raise UsageError(
             f"There is no metric '{metric}'.",
@@ -93,6 +107,29 @@ def get_metric(metric: str | Metric | Score) -> Metric:
             fix=did_you_mean(metric, [*_registry, "auto"]),
         )
     return _registry[metric]
+
+
+def _function(module: str, name: str) -> Score:
+    here = str(Path.cwd())
+    if here not in sys.path:
+        sys.path.insert(0, here)
+    try:
+        found = getattr(import_module(module), name, None)
+    except Exception as error:  # the user's module may raise anything
+        raise UsageError(
+            f"The metric's module cannot be imported: {type(error).__name__}: {error}.",
+            code="bad_metric",
+            where=f"metric {module}:{name}",
+            fix="run from the folder that holds the module, and see that it imports by itself",
+        ) from error
+    if not callable(found):
+        raise UsageError(
+            f"The module '{module}' has no function '{name}'.",
+            code="bad_metric",
+            where=f"metric {module}:{name}",
+            fix="write MODULE:FUNCTION, where FUNCTION(answer, target) returns a number",
+        )
+    return found
 
 
 def normalise(text: str) -> str:
@@ -141,6 +178,27 @@ def token_f1(answer: str, target: str) -> float:
         return float(given == wanted)
     common = sum((Counter(given) & Counter(wanted)).values())
     return 2 * common / (len(given) + len(wanted))
+
+
+def short_match(answer: str, target: str) -> float:
+    """1 if both have the same words, without case, punctuation and articles (SQuAD's exact match,
+    Rajpurkar et al. 2016, section 6.1)."""
+    return float(_squad_tokens(answer) == _squad_tokens(target))
+
+
+def confusion(answers: Sequence[str], targets: Sequence[str]) -> dict[str, Any]:
+    """Counts of wanted (rows) against given labels (columns); ``(other)`` is no known label.
+
+    Returns:
+        ``{"labels": [...], "given": [..., "(other)"], "counts": [[...], ...]}``, shape
+        (labels, labels + 1).
+    """
+    labels = sorted({label_of(text) for text in targets})
+    place = {label: i for i, label in enumerate(labels)}
+    counts = [[0] * (len(labels) + 1) for _ in labels]
+    for answer, target in zip(answers, targets, strict=True):
+        counts[place[label_of(target)]][place.get(label_of(answer), len(labels))] += 1
+    return {"labels": labels, "given": [*labels, "(other)"], "counts": counts}
 
 
 def macro_f1(answers: Sequence[str], targets: Sequence[str]) -> float:
@@ -215,4 +273,51 @@ JSON_VALID = register(
         "Valid JSON",
         "The answer is one JSON object, with or without a Markdown code fence around it.",
     )
+)
+SHORT_MATCH = register(
+    Metric(
+        "short_match",
+        short_match,
+        "Same words",
+        "The same words in order, ignoring case, punctuation and articles, as in SQuAD.",
+    )
+)
+FIELD_F1 = register(
+    Metric(
+        "field_f1",
+        field_f1,
+        "Field F1",
+        "Precision and recall of JSON fields; missing and invented fields cost.",
+    )
+)
+TOOL_CALLS = register(
+    Metric(
+        "tool_calls",
+        tool_calls,
+        "Right calls",
+        "The same tools with the same arguments, in order; no call where none is wanted.",
+    )
+)
+TOOL_NAMES = register(
+    Metric("tool_names", tool_names, "Right tools", "The same tools in order, or none.")
+)
+TOOL_ARGUMENTS = register(
+    Metric(
+        "tool_arguments",
+        tool_arguments,
+        "Right arguments",
+        "Share of calls and arguments that are right; missing and invented ones count as wrong.",
+    )
+)
+ROUGE_L = register(
+    Metric(
+        "rouge_l",
+        rouge_l,
+        "ROUGE-L",
+        "F of the longest common subsequence of words (package rouge-score).",
+        right=None,
+    )
+)
+CHRF = register(
+    Metric("chrf", chrf, "chrF", "Overlap of character n-grams (chrF2 of sacrebleu).", right=None)
 )

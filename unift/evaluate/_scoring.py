@@ -15,6 +15,7 @@ from unift.evaluate._recorded import PREFIX, Recorded, recorded, reply_text
 from unift.evaluate._result import Result
 from unift.evaluate._rows import Row
 from unift.evaluate._statistics import (
+    RESAMPLES,
     holm,
     minimum_detectable_effect,
     paired_difference,
@@ -87,6 +88,7 @@ def compare(
     groups: Sequence[str] | None = None,
     margin: float | None = None,
     reference: str | None = None,
+    resamples: int = RESAMPLES,
 ) -> list[Comparison]:
     """The first result against each other one, in every metric; corrected (Holm) by metric."""
     own, rivals = results[0], results[1:]
@@ -95,7 +97,12 @@ def compare(
         key = metric.name
         pairs = [
             paired_difference(
-                own.scores[key], rival.scores[key], confidence=confidence, seed=seed, groups=groups
+                own.scores[key],
+                rival.scores[key],
+                confidence=confidence,
+                seed=seed,
+                groups=groups,
+                resamples=resamples,
             )
             for rival in rivals
         ]

@@ -16,7 +16,7 @@ from unift.errors import UsageError
 from unift.evaluate._metrics import Metric, label_of
 from unift.evaluate._result import Result
 from unift.evaluate._rows import Row, answer_text
-from unift.evaluate._statistics import holm, paired_difference
+from unift.evaluate._statistics import RESAMPLES, holm, paired_difference
 from unift.evaluate._task import Task
 
 #: Smaller slices are shown without a test: five rows that all got worse have p = 0.06 at best.
@@ -148,6 +148,7 @@ def compare_slices(
     seed: int,
     margin: float | None = None,
     groups: Sequence[Hashable] | None = None,
+    resamples: int = RESAMPLES,
 ) -> list[Slice]:
     """Every slice with the scores of all candidates, and the first one against `rival`.
 
@@ -170,7 +171,9 @@ def compare_slices(
             }
             part = Slice(by, value, len(index), scores)
             if theirs is not None:
-                part = _compared(part, index, own, theirs, rival, confidence, seed, groups)
+                part = _compared(
+                    part, index, own, theirs, rival, confidence, seed, groups, resamples
+                )
             made.append(part)
     return _judged(made, confidence, margin or 0.0)
 
@@ -184,6 +187,7 @@ def _compared(
     confidence: float,
     seed: int,
     groups: Sequence[Hashable] | None,
+    resamples: int,
 ) -> Slice:
     if len(index) < TESTED:
         return part
@@ -193,6 +197,7 @@ def _compared(
         confidence=confidence,
         seed=seed,
         groups=[groups[i] for i in index] if groups is not None else None,
+        resamples=resamples,
     )
     return replace(
         part,

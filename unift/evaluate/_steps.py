@@ -18,7 +18,7 @@ from unift.evaluate._candidates import (
     run_of,
 )
 from unift.evaluate._json_fields import field_table
-from unift.evaluate._metrics import label_table
+from unift.evaluate._metrics import confusion, label_table
 from unift.evaluate._recorded import Recorded, reply_text
 from unift.evaluate._result import Evaluation, Result
 from unift.evaluate._rows import Row, fingerprint
@@ -30,7 +30,7 @@ from unift.provider import Sampling
 Progress = Callable[[int, int], None]
 
 # Parts of the document that the report holds and the record of a run need not repeat.
-_BULKY = ("samples", "labels", "slices")
+_BULKY = ("samples", "labels", "confusion", "slices")
 
 
 def check(
@@ -138,10 +138,21 @@ def sampling(rows: Sequence[Row]) -> Sampling:
 
 
 def asked(
-    margin: float | None, reference: str | None, group: str | None, slices: Sequence[str]
+    margin: float | None,
+    reference: str | None,
+    group: str | None,
+    slices: Sequence[str],
+    forgetting: bool,
 ) -> dict[str, Any]:
     """What was asked for beyond the defaults."""
-    given = {"margin": margin, "reference": reference, "group": group, "slices": list(slices)}
+    given: dict[str, Any] = {
+        "margin": margin,
+        "reference": reference,
+        "group": group,
+        "slices": list(slices),
+    }
+    if forgetting:
+        given["forgetting"] = True
     return {key: value for key, value in given.items() if value}
 
 
@@ -151,7 +162,10 @@ def tables(results: Sequence[Result], rows: Sequence[Row], task: Task) -> dict[s
     if task.kind == "json":
         return {"fields": field_table(texts, targets)}
     if task.kind == "labels":
-        return {"labels": {name: label_table(given, targets) for name, given in texts.items()}}
+        return {
+            "labels": {name: label_table(given, targets) for name, given in texts.items()},
+            "confusion": {name: confusion(given, targets) for name, given in texts.items()},
+        }
     return {}
 
 

@@ -10,14 +10,21 @@ from typing import Any
 from unift.evaluate._json_fields import parse_json
 from unift.evaluate._metrics import (
     ACCURACY,
+    CHRF,
     EXACT_MATCH,
     JSON_FIELDS,
     JSON_VALID,
+    ROUGE_L,
     TOKEN_F1,
+    TOOL_ARGUMENTS,
+    TOOL_CALLS,
+    TOOL_NAMES,
     Metric,
     get_metric,
     label_of,
 )
+from unift.evaluate._text_metrics import installed
+from unift.evaluate._tool_calls import calls_of
 
 # A target counts as a label when it is short, and the set as labels when each is seen several
 # times on average. Chosen so that yes/no, sentiment and routing tasks qualify and names do not.
@@ -26,6 +33,8 @@ _LABEL_ROWS_EACH = 3
 _LABEL_MOST = 100
 # Up to this many words an answer can be expected to be repeated to the letter.
 _SHORT_WORDS = 5
+# Further metrics of longer texts, and the package behind each.
+_LONG = ((ROUGE_L, "rouge_score"), (CHRF, "sacrebleu"))
 
 
 @dataclass(frozen=True)
@@ -33,7 +42,7 @@ class Task:
     """The kind of task and how it is measured.
 
     Attributes:
-        kind: ``json``, ``labels`` or ``text``.
+        kind: ``tools``, ``json``, ``labels`` or ``text``.
         metrics: The first one decides the verdict.
         why: One sentence for the report: what was seen and what follows.
     """
@@ -69,6 +78,13 @@ def find_task(
 
 def _by_targets(targets: Sequence[str]) -> Task:
     n = len(targets)
+    calling = sum(1 for text in targets if calls_of(text))
+    if calling:
+        return Task(
+            "tools",
+            (TOOL_CALLS, TOOL_NAMES, TOOL_ARGUMENTS),
+            f"{calling} of {n} expected answers call tools, so names and arguments are compared.",
+        )
     if all(isinstance(parse_json(text), dict) for text in targets):
         return Task(
             "json",
@@ -90,8 +106,9 @@ def _by_targets(targets: Sequence[str]) -> Task:
             (EXACT_MATCH, TOKEN_F1),
             "The expected answers are short texts, so they are compared to the letter.",
         )
+    known = [m for m, package in _LONG if installed(package)]
     return Task(
         "text",
-        (TOKEN_F1, EXACT_MATCH),
+        (TOKEN_F1, EXACT_MATCH, *known),
         "The expected answers are longer texts, so the overlap of words is compared.",
     )

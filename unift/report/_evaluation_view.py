@@ -24,6 +24,8 @@ _CHANGES = {
     "still wrong": ("Unchanged, wrong", "open"),
     "same": ("Unchanged, right", "open"),
 }
+# A wider matrix cannot be read.
+_CONFUSION_MOST = 25
 # Numbers of the whole set that are no metric of their own.
 _SET_METRICS = {"macro_f1": "Macro F1"}
 
@@ -42,7 +44,10 @@ def evaluation_view(doc: Doc) -> dict[str, Any]:
     title = str(next(one["title"] for one in columns if one["deciding"]))
     level = f"{doc['confidence'] * 100:g}%"
     return {
-        "badge": {"word": word, "tone": tone},
+        "badge": {
+            "word": word,
+            "tone": "warn" if tone == "good" and doc.get("verdict_exceptions") else tone,
+        },
         "verdict": _sentence(doc["verdict"], word),
         "columns": columns,
         "rows": [_row(one, against, shares) for one in doc["candidates"]],
@@ -59,6 +64,11 @@ def evaluation_view(doc: Doc) -> dict[str, Any]:
         "others": _others(doc, deciding, columns),
         "fields": doc.get("fields") or [],
         "labels": _labels(doc),
+        "slices": _slices(doc),
+        "confusion": _confusion(doc),
+        "question": _question(doc),
+        "forgetting": _forgetting(doc),
+        "priced": any(one.get("usd_per_1000_answers") is not None for one in doc["candidates"]),
         "names": [one["name"] for one in doc["candidates"]],
         "samples": [_sample(one, shares[deciding]) for one in doc.get("samples", [])],
         "warnings": doc.get("warnings", []),
@@ -114,6 +124,7 @@ def _row(one: Doc, against: Mapping[str, Doc], shares: Mapping[str, bool]) -> di
         "metrics": {name: one["metrics"].get(name) for name in shares},
         "comparison": against.get(one["name"]),
         "seconds": one.get("seconds_per_answer"),
+        "price": one.get("usd_per_1000_answers"),
         "n": one["n"],
     }
 
@@ -163,6 +174,56 @@ def _labels(doc: Doc) -> list[dict[str, Any]]:
             row = rows.setdefault(line["label"], {"label": line["label"], "n": line["n"], "f1": {}})
             row["f1"][name] = line["f1"]
     return list(rows.values())
+
+
+def _forgetting(doc: Doc) -> Sequence[Doc]:
+    return doc.get("forgetting") or []
+
+
+def _slices(doc: Doc) -> list[dict[str, Any]]:
+    """Parts of the rows, those that got worse first."""
+    slices: Sequence[Doc] = doc.get("slices") or []
+    rows = [
+        {**one, "tone": "bad" if one["worse"] else "good" if one["better"] else ""}
+        for one in slices
+    ]
+    order = {"bad": 0, "": 1, "good": 1}
+    return sorted(rows, key=lambda row: order[row["tone"]])
+
+
+def _confusion(doc: Doc) -> dict[str, Any] | None:
+    """The matrix of the model under test, each row as shares of its label."""
+    every: Mapping[str, Doc] = doc.get("confusion") or {}
+    found = every.get(doc["candidates"][0]["name"])
+    if not found or len(found["labels"]) > _CONFUSION_MOST:
+        return None
+    labels: Sequence[str] = found["labels"]
+    columns: Sequence[str] = found["given"]
+    table: Sequence[Sequence[int]] = found["counts"]
+    rows: list[dict[str, Any]] = [
+        {
+            "label": label,
+            "cells": [
+                {"n": n, "share": n / (sum(counts) or 1), "hit": label == given}
+                for n, given in zip(counts, columns, strict=True)
+            ],
+        }
+        for label, counts in zip(labels, table, strict=True)
+    ]
+    return {"given": columns, "rows": rows, "name": doc["candidates"][0]["name"]}
+
+
+def _question(doc: Doc) -> str:
+    """What a margin asked, and the answer, in one sentence."""
+    one = doc.get("non_inferiority")
+    if not one:
+        return ""
+    ruled = "is ruled out" if one["holds"] else "is not ruled out"
+    return (
+        f"A loss of {one['margin']:g} or more against {one['reference']} {ruled} "
+        f"({one['test']}, one-sided p = {one['p']:.3g}; about {one['rows_needed']} rows show it "
+        "if there is no difference)."
+    )
 
 
 def _sample(one: Doc, share: bool) -> dict[str, Any]:
