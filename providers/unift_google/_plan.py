@@ -34,7 +34,9 @@ def make_plan(spec: TrainSpec) -> Plan:
     model = families.base_id(spec.model)
     family = families.family_of(model)
     _refuse(spec, model, family, options)
-    place = sites.location(options.location, family)
+    # A tuned model can be tuned on where it is.
+    own = model.split("/")[3] if model.count("/") >= 5 else None
+    place = sites.location(options.location or own, family)
     remote = any(name and name.startswith("gs://") for name in (spec.data, spec.validation))
     rows = _data.read(spec, family, options, sites.site(options, family) if remote else None)
     settings = _settings(spec, model, family, options, rows.count)

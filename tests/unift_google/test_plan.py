@@ -90,6 +90,18 @@ def test_an_open_model_takes_messages_as_they_are_and_leaves_weights_in_the_buck
     assert stored == Path(rows).read_bytes()
 
 
+def test_a_tuned_model_is_tuned_on_where_it_is(
+    vendor: Vendor, google: Provider, spec: Make
+) -> None:
+    tuned = "projects/loopback/locations/europe-west4/models/7@1"
+    plan = google.plan(spec(model=tuned))
+    assert "does not know" in str(plan.warnings)
+    handle = google.submit(plan, "t1")
+    assert "/europe-west4/" in handle.id
+    assert list(vendor.bodies[-1]["preTunedModel"].values()) == [tuned]
+    assert "baseModel" not in vendor.bodies[-1]
+
+
 def test_full_weights_and_a_base_of_ones_own(vendor: Vendor, google: Provider, spec: Make) -> None:
     own = {"custom_base_model": "gs://mine/llama", "mode": "full"}
     sent = body(vendor, google, spec(model="meta/llama3_1@llama-3.1-8b", options=own))

@@ -103,7 +103,10 @@ class Api:
         elif kind == "object":
             known = schema.get("properties", {})
             other = schema.get("additionalProperties")
-            for key, item in value.items():
+            for given, item in value.items():
+                # JSON of Protocol Buffers takes the names of the fields in snake case as well.
+                key = re.sub("_([a-z])", lambda found: found[1].upper(), given)
+                key = key if key in known else given
                 if key in known and known[key].get("readOnly"):
                     wrong.append(f"{at}.{key} is read only")
                 elif key in known or other:
