@@ -9,6 +9,7 @@ import torch
 from transformers import TrainerCallback
 
 from unift_local import checkpoint as checkpoints
+from unift_local import correction
 from unift_local.guards import check_finite
 from unift_local.rundir import EventLog, RunDir
 from unift_local.worker import StopRequest
@@ -52,6 +53,7 @@ class Journal(TrainerCallback):
         self._tokens, self._busy = 0, 0.0  # since the last event; evaluating is not counted
         self._step_began = self._began
         self.cancelled = False
+        self._corrected = False
         self.last_metrics: dict[str, Any] = {}
 
     def add_tokens(self, tokens: int) -> None:
@@ -108,6 +110,13 @@ class Journal(TrainerCallback):
             **memory_gib(),
         }
         self._log.write("metrics", "", **self.last_metrics)
+        elapsed = now - self._began
+        if not self._corrected and elapsed >= correction.MINUTE and step < self._total:
+            self._corrected = True
+            said, figures = correction.corrected(
+                self._run.plan().estimate, elapsed, self.last_metrics["eta_seconds"]
+            )
+            self._log.write("log", said, step=step, **figures)
         self._losses.clear()
         self._tokens, self._busy = 0, 0.0
         self._last_event = now

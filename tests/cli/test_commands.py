@@ -205,3 +205,24 @@ def test_a_terminal_sees_a_bar_and_a_pipe_does_not(cli: Cli, capitals: str) -> N
     os.close(master)
     assert process.wait(30) == 0
     assert re.search(rb"training", seen)
+
+
+def test_estimate_says_yes_or_no_to_budget_and_deadline(cli: Cli, tmp_path: Path) -> None:
+    call = [
+        "estimate",
+        "--model",
+        "Qwen/Qwen3-8B",
+        "--tokens",
+        "1000000",
+        "--gpu",
+        "h100",
+        "--json",
+    ]
+    assert cli(*call, "--budget", "1000", "--deadline", "10").status == 0
+    assert cli(*call, "--budget", "0.0001").status == 4
+    assert cli(*call, "--deadline", "0.0001").status == 4
+    assert cli(*call, "--answer-tokens", "50").status == 2
+    page = tmp_path / "table.html"
+    found = cli(*call, "--traffic", "100000", "--html", str(page))
+    assert found.status == 0
+    assert "<svg" in page.read_text()

@@ -126,8 +126,8 @@ def _break_even(found: Mapping[str, Any] | None) -> str:
     px, py = at(point, month)
     bottom = _HEIGHT - _BOTTOM + 10
     ticks = "".join(
-        f'<text x="{at(10.0**power, month)[0]}" y="{bottom + 18}" text-anchor="middle">'
-        f"{10**power:,}</text>"
+        f'<text x="{at(10.0**power, month)[0]}" y="{bottom + 18}" '
+        f'text-anchor="{"end" if power == last else "middle"}">{10**power:,}</text>'
         for power in range(max(first, 0), last + 1)
     )
     levels = "".join(

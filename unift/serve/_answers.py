@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 import secrets
 import time
 from collections.abc import AsyncGenerator, AsyncIterator
@@ -11,13 +10,11 @@ from typing import Any
 
 from anyio import to_thread
 
-from unift.engine import Delta, Prepared, TokenLogprob, Turn
+from unift.engine import Delta, Prepared, TokenLogprob, Turn, read_calls
 from unift.serve._batcher import Batcher
 from unift.serve._requests import ChatBody, CompletionBody
 
-# How Qwen, Hermes and their kin write a call; a model that writes otherwise answers in plain text.
-_OPENS = "<tool_call>"
-_CALL = re.compile(r"<tool_call>\s*(\{.*?\})\s*</tool_call>", re.DOTALL)
+_OPENS = "<tool_call>"  # as `read_calls` knows them
 
 
 class Answer:
@@ -144,24 +141,13 @@ class Answer:
 
     def _calls(self, text: str) -> tuple[str | None, list[dict[str, Any]]]:
         """The calls in an answer and the text around them; text that only looks like one stays."""
-        calls: list[dict[str, Any]] = []
         if not self._turn.tools:
-            return text, calls
+            return text, []
+        around, found = read_calls(text)
         # Whoever wants one call at a time gets the first; the text of the others goes, too.
         most = 1 if getattr(self._body, "parallel_tool_calls", None) is False else None
-        for match in list(_CALL.finditer(text))[:most]:
-            try:
-                call: dict[str, Any] = json.loads(match[1])
-                function = {
-                    "name": str(call["name"]),
-                    "arguments": json.dumps(call.get("arguments", {}), ensure_ascii=False),
-                }
-            except (ValueError, KeyError):
-                return text, []
-            calls.append(
-                {"id": f"call_{secrets.token_hex(8)}", "type": "function", "function": function}
-            )
-        return (_CALL.sub("", text).strip() or None, calls) if calls else (text, calls)
+        calls = [{**call, "id": f"call_{secrets.token_hex(8)}"} for call in found[:most]]
+        return (around or None, calls) if calls else (text, [])
 
     def _logprobs(self, found: list[TokenLogprob]) -> dict[str, Any] | None:
         if self._turn.top_logprobs is None:

@@ -1,0 +1,42 @@
+"""The plan's time, put right by what the first minute of training shows."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+#: Seconds of training after which its own speed says more than the formula.
+MINUTE = 60.0
+
+
+def corrected(
+    estimate: Mapping[str, Any], elapsed: float, remaining: float
+) -> tuple[str, dict[str, float]]:
+    """A sentence and its figures: hours as planned, and as they will be.
+
+    Args:
+        estimate: The estimate of the plan; empty for a model without formula.
+        elapsed: Seconds since the first step of this process began.
+        remaining: Seconds left at the speed so far, evaluations and checkpoints included.
+    """
+    hours = (elapsed + remaining) / 3600
+    found = {"hours": round(hours, 4)}
+    planned = estimate.get("hours")
+    if not planned:
+        return f"At this speed training takes {_words(hours)}.", found
+    found |= {"planned_hours": float(planned), "factor": round(hours / planned, 3)}
+    price = estimate.get("price_usd")
+    if price:
+        found["price_usd"] = round(price * hours / planned, 4)
+    change = hours / planned - 1
+    if abs(change) < 0.05:
+        return f"Training takes {_words(hours)}, as planned.", found
+    return (
+        f"Training takes {_words(hours)}, {abs(change):.0%} {'more' if change > 0 else 'less'} "
+        f"than the {_words(planned)} of the plan.",
+        found,
+    )
+
+
+def _words(hours: float) -> str:
+    return f"{hours:.1f} hours" if hours >= 2 else f"{hours * 60:.0f} minutes"
