@@ -6,9 +6,9 @@ from collections.abc import Mapping
 from typing import Any, TypedDict, Unpack
 
 from unift.errors import DataError
-from unift.provider import Plan, get_provider
+from unift.provider import Plan, Provider, Setting, get_provider
 from unift.runs import Run, Store
-from unift.spec import TrainSpec, make_spec
+from unift.spec import Method, TrainSpec, make_spec
 
 
 class Settings(TypedDict, total=False):
@@ -45,14 +45,42 @@ def plan(*, provider: str, model: str, data: str, **settings: Unpack[Settings]) 
     from unift.estimate import check_budget
 
     spec = make_spec(provider=provider, model=model, data=data, **settings)
+    asked = get_provider(spec.provider)
+    readable, mapped = _readable(spec, asked)
     try:
-        resolved = get_provider(spec.provider).plan(spec)
+        resolved = asked.plan(readable)
     except DataError:
         # A provider may stop at the first bad row; whoever mends data wants all of them at once.
         _raise_all_findings(spec)
         raise
+    resolved = resolved.model_copy(update={"settings": (*resolved.settings, *mapped)})
     check_budget(resolved.estimate, spec.budget)
     return resolved
+
+
+def _readable(spec: TrainSpec, asked: Provider) -> tuple[TrainSpec, list[Setting]]:
+    """The spec with its files in a form that the provider reads, and what was done for that."""
+    if spec.method != Method.SFT:
+        return spec, []
+    from unift._home import home
+    from unift.data import chat_copy
+
+    native = asked.capabilities(spec.model).formats
+    files: dict[str, str] = {}
+    mapped: list[Setting] = []
+    for part, file in (("data", spec.data), ("validation", spec.validation)):
+        copy = chat_copy(file, home() / "data", native) if file is not None else None
+        if copy is not None:
+            files[part] = copy.file
+            mapped.append(
+                Setting(
+                    name=f"{part}_format",
+                    value="openai-chat",
+                    origin="mapping rule",
+                    why=copy.why,
+                )
+            )
+    return (spec.model_copy(update=files) if files else spec), mapped
 
 
 def _raise_all_findings(spec: TrainSpec) -> None:
@@ -75,7 +103,8 @@ def train(*, provider: str, model: str, data: str, **settings: Unpack[Settings])
     Args:
         provider: Who trains: ``local-lora``, ``local-qlora``, ... (see `unift.providers`).
         model: What to start from: ``demo``, a folder, a hub id, or a vendor's model id.
-        data: Chat JSONL with the rows to learn, or ``demo:train``.
+        data: The rows to learn, or ``demo:train``. Chat rows, or a format that becomes chat rows
+            without a loss (`unift.data.formats`): then a copy is trained on, and the plan says so.
         settings: See `Settings`; what is left out is decided by the provider, and
             ``run.plan.settings`` says how and why.
 

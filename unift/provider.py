@@ -334,6 +334,24 @@ class Pausing(Protocol):
         ...
 
 
+class Checkpoint(Frozen):
+    """A state of a run that was kept. `reference` is what `Provider.model` takes."""
+
+    step: int
+    at: datetime
+    reference: str
+    metrics: dict[str, float] = Field(default_factory=dict)
+
+
+@runtime_checkable
+class Keeping(Protocol):
+    """One more verb, of a provider whose kept checkpoints can answer."""
+
+    def checkpoints(self, handle: Handle) -> Sequence[Checkpoint]:
+        """Those that are there now, oldest first."""
+        ...
+
+
 class Leftover(Frozen):
     """A file of ours at a vendor that no job uses. `id` is empty while only its name is known."""
 
@@ -375,6 +393,7 @@ class ProviderInfo(Frozen):
     fix: str = ""
 
 
+@cache  # it reads a file of every installed distribution
 def _entries() -> dict[str, EntryPoint]:
     return _entries_on(tuple(sys.path))
 

@@ -47,6 +47,8 @@ class Load:
         self.whole: list[float] = []
         self.tokens = self.broken = self.mixed = 0
         self.memory: list[tuple[float, float]] = []  # seconds, MiB
+        self.cpu = 0.0  # seconds of the server, this load alone
+        self.busy: list[float] = []  # load average of the machine
 
     async def stream(self, seed: int) -> None:
         chance = random.Random(seed)
@@ -106,7 +108,11 @@ class Load:
 
     async def watch(self, process: psutil.Process) -> None:
         began = time.monotonic()
+        before = process.cpu_times()
         while time.monotonic() < self.until:
+            now = process.cpu_times()
+            self.cpu = now.user + now.system - before.user - before.system
+            self.busy.append(os.getloadavg()[0])
             self.memory.append((time.monotonic() - began, process.memory_info().rss / 2**20))
             await asyncio.sleep(2)
 
@@ -154,6 +160,8 @@ def table(load: Load, ends: list[str], minutes: float, seconds: float, status: i
         ("streams at once, jobs queued at once", f"{STREAMS}, {JOBS}"),
         ("answers", f"{len(load.whole):,} ({load.tokens:,} tokens)"),
         ("tokens per second, all streams", f"{load.tokens / (minutes * 60):,.0f}"),
+        ("tokens per CPU second of the server", f"{load.tokens / max(load.cpu, 1e-9):,.0f}"),
+        ("load average of the machine, median", f"{statistics.median(load.busy):.1f}"),
         ("answers broken off or lost", load.broken),
         ("answers that differ from the first of that model and prompt", load.mixed),
         ("pairs of model and prompt asked", len(load.expected)),
@@ -178,8 +186,9 @@ def table(load: Load, ends: list[str], minutes: float, seconds: float, status: i
             "",
             f"`benchmarks/serve/load.py --minutes {minutes:g}`, {day}, {cores} cores, no GPU, the",
             f"embedded `demo` model, greedy, up to {TOKENS} tokens an answer; clients, server and",
-            f"trainings share the cores. Jobs have {ROWS} rows each and run one after another; all",
-            f"was over after {seconds / 60:.1f} minutes.",
+            "trainings share the cores with whatever else runs on the machine (see its load",
+            f"average: wall times mean little far above {cores}). Jobs have {ROWS} rows",
+            f"each and run one after another; all was over after {seconds / 60:.1f} minutes.",
             "",
             "| | |",
             "| --- | --- |",

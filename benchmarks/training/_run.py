@@ -1,9 +1,9 @@
 """Training runs one after another, each of one candidate; prints one JSON line for each.
 
 ``python _run.py RUNS.json [SECONDS]``: a list of runs, ``{"name": ..., "by": "unift" | "trl",
-"shape": "8b", "tunes": ..., ...}`` (see `DEFAULTS`). The frozen weights of a shape are made once, on
-the card, and lent to every run that wants them. Lines also go to $OUT/results.jsonl. No run begins
-after SECONDS.
+"shape": "8b", "tunes": ..., ...}`` (see `DEFAULTS`). The frozen weights of a shape are made once,
+on the card, and lent to every run that wants them. Lines also go to $OUT/results.jsonl. No run
+begins after SECONDS.
 """
 
 from __future__ import annotations

@@ -112,7 +112,8 @@ def _data_events(job: Any, at: datetime) -> list[Event]:
                 id="dropped",
                 at=at,
                 kind="warning",
-                message=f"Google left out {dropped} rows" + (f" ({why})" if why else ""),
+                message=f"Google left out {dropped} row{'s' * (dropped > 1)}"
+                + (f" ({why})" if why else ""),
                 data={"dropped": dropped, "rows": rows, "reasons": reasons},
             )
         )

@@ -238,9 +238,7 @@ def _places(place: Site, family: Family, options: GoogleOptions) -> list[Setting
 
 
 def _warnings(model: str, options: GoogleOptions) -> list[str]:
-    told = [
-        f"before it can start, {what} is missing: {fix}" for what, fix in sites.missing(options)
-    ]
+    told = [f"not set up yet: {what} ({fix})" for what, fix in sites.missing(options)]
     if families.entry(model) is None:
         told.append(f"the catalogue does not know {model}: no price, no limits")
     return told

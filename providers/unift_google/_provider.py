@@ -217,11 +217,12 @@ class Google:
         """The endpoint of a Gemini, or the checked weights of an open model."""
         from unift_google import _results
         from unift_google._calls import our_words
+        from unift_google._states import status_of
 
         job = self._job(handle)
-        if job is None or self.poll(handle).state is not State.SUCCEEDED:
+        if job is None or status_of(job).state is not State.SUCCEEDED:
             raise RunError(
-                f"The job is {'gone' if job is None else job.state} and has left no model.",
+                f"The job is {status_of(job).word if job else 'gone'} and has left no model.",
                 code="no_artifact",
                 where=handle.id,
                 fix="wait for it to succeed",

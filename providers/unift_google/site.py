@@ -20,7 +20,10 @@ from unift_google.options import GoogleOptions
 BUCKET = "UNIFT_GOOGLE_BUCKET"
 LOGIN = "gcloud auth application-default login"
 _KEYS = ("GOOGLE_API_KEY", "GEMINI_API_KEY")
-_SETUP = f"{LOGIN}; export GOOGLE_CLOUD_PROJECT=... {BUCKET}=gs://..."
+_SETUP = (
+    f"{LOGIN}; export GOOGLE_CLOUD_PROJECT=... GOOGLE_CLOUD_LOCATION={DEFAULT_LOCATION} "
+    f"{BUCKET}=gs://...; unift doctor checks each"
+)
 _DMI = Path("/sys/class/dmi/id/product_name")
 
 

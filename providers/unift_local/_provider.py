@@ -24,6 +24,7 @@ from unift.errors import (
 from unift.provider import (
     Artifact,
     Capabilities,
+    Checkpoint,
     Event,
     Failure,
     Handle,
@@ -200,6 +201,11 @@ class Local:
             )
         launch.start(run)
         return handle
+
+    def checkpoints(self, handle: Handle) -> Sequence[Checkpoint]:
+        """The whole checkpoints that are kept; each is a folder that `model` takes."""
+        run = _existing(handle)
+        return [] if run is None else checkpoints.kept(run.checkpoints)
 
     def fetch(self, handle: Handle) -> Artifact:
         """The exported model, its digests checked."""

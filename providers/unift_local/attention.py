@@ -31,16 +31,13 @@ def register() -> str:
     return NAME
 
 
-def kernel_available(dtype: torch.dtype, head_dim: int) -> bool:
-    """Whether torch's variable-length kernel runs here: a card of 2020 or later, half precision."""
-    if not torch.cuda.is_available() or torch.cuda.get_device_capability() < (8, 0):
-        return False
-    try:
-        from torch.nn.attention import varlen
-    except ImportError:
-        return False
+def kernel_takes(dtype: torch.dtype, head_dim: int, value_dim: int) -> bool:
+    """Whether torch's kernel can: half precision, heads of one size, a multiple of 8 up to 256.
+
+    Full tuning in fp32 and models with latent attention (values of another size) go another way.
+    """
     half = dtype in (torch.bfloat16, torch.float16)
-    return hasattr(varlen, "varlen_attn") and half and head_dim % 8 == 0 and head_dim <= _HEAD_DIM
+    return half and head_dim == value_dim and head_dim % 8 == 0 and head_dim <= _HEAD_DIM
 
 
 def varlen_attention(
@@ -71,7 +68,10 @@ def varlen_attention(
     if cu_seq_lens_q is None or max_length_q is None:
         cu_seq_lens_q = torch.tensor([0, tokens], dtype=torch.int32, device=query.device)
         max_length_q = tokens
-    if query.is_cuda:
+    if query.is_cuda and torch.is_autocast_enabled("cuda"):  # rotations leave it in fp32
+        computing = torch.get_autocast_dtype("cuda")
+        query, key, value = query.to(computing), key.to(computing), value.to(computing)
+    if query.is_cuda and kernel_takes(query.dtype, query.shape[-1], value.shape[-1]):
         out = _kernel(query, key, value, cu_seq_lens_q, max_length_q, scaling, sliding_window)
     else:
         out = _one_by_one(query, key, value, cu_seq_lens_q, scaling, sliding_window)
@@ -87,8 +87,6 @@ def _kernel(
     scaling: float | None,
     window: int | None,
 ) -> torch.Tensor:
-    from torch.nn.attention.varlen import varlen_attn
-
     q, k, v = (one[0].transpose(0, 1) for one in (query, key, value))  # (tokens, heads, size)
     left = -1 if window is None else window - 1
     out = _call(_grouped[0], q, k, v, bounds, longest, scaling, left)

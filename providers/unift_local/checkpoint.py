@@ -12,8 +12,10 @@ import json
 import os
 import shutil
 from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 
+from unift.provider import Checkpoint
 from unift_local.rundir import sync_folder, write_atomic
 
 MARKER = "unift.json"
@@ -59,6 +61,23 @@ def complete(folder: Path) -> list[Path]:
         (path.parent for path in folder.glob(f"checkpoint-*/{MARKER}")),
         key=lambda path: int(path.name.rsplit("-", 1)[1]),
     )
+
+
+def kept(folder: Path) -> list[Checkpoint]:
+    """The whole checkpoints as whoever asks for an answer knows them, oldest first."""
+    found: list[Checkpoint] = []
+    for path in complete(folder):
+        seen, at = progress(path), (path / MARKER).stat().st_mtime
+        loss = {} if seen.last_loss is None else {"validation_loss": seen.last_loss}
+        found.append(
+            Checkpoint(
+                step=seen.step,
+                at=datetime.fromtimestamp(at, UTC),
+                reference=str(path),
+                metrics={"step": float(seen.step), **loss},
+            )
+        )
+    return found
 
 
 def latest(folder: Path) -> tuple[Path, Progress] | None:

@@ -76,7 +76,7 @@ def _weight_known(weight: Any) -> bool:
 
 
 def _prepare(layer: Any) -> None:
-    """Put the tensors of a 4-bit weight where compiled code finds them, and switch to the function."""
+    """Put a 4-bit weight's tensors where compiled code finds them; use the function from now on."""
     base = layer.base_layer
     state = getattr(base.weight, "quant_state", None)
     blocks = (64, 256)
@@ -159,7 +159,9 @@ class FusedAttention(_Replacement):
         cos, sin = position_embeddings
         query, key = me._rotate(query, key, cos, sin)
         attend = ALL_ATTENTION_FUNCTIONS[me.config._attn_implementation]
-        kwargs["sliding_window"] = getattr(self, "sliding_window", None)
+        # A layer's own window (None: it has none), or the one that all layers of the model have.
+        window = getattr(me.config, "sliding_window", None)
+        kwargs["sliding_window"] = getattr(self, "sliding_window", window)
         out, weights = attend(
             self, query, key, value, attention_mask, dropout=0.0, scaling=me.scaling, **kwargs
         )

@@ -6,8 +6,8 @@ passes over memory, and reads x once for each A. Here projections that share an 
 results are added inside the matrix products, nothing is computed for W, and an MLP keeps only its
 input and the two halves of its gate.
 
-A frozen weight is given by its parts: one dense tensor, or the five of a doubly quantised NF4 weight
-(Dettmers et al. 2023), which is made dense once in each use and dropped at once.
+A frozen weight is given by its parts: one dense tensor, or the five of a doubly quantised NF4
+weight (Dettmers et al. 2023), which is made dense once in each use and dropped at once.
 """
 
 from __future__ import annotations
@@ -102,7 +102,8 @@ class LoraProjections(torch.autograd.Function):
     """One or several projections of the same input.
 
     ``apply(x, projections, *tensors)``: x (..., inputs); for each projection A (rank, inputs),
-    B (outputs, rank), its bias if it has one, and the parts of its weight. A tuple of (..., outputs).
+    B (outputs, rank), its bias if it has one, and the parts of its weight. Returns a tuple of
+    (..., outputs).
     """
 
     @staticmethod

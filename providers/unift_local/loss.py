@@ -1,4 +1,4 @@
-"""The loss without the logits of all tokens: some rows at a time, and only where a token is trained.
+"""The loss without the logits of all tokens: some rows at a time, and only those trained on.
 
 A vocabulary of 128,256 words makes 0.5 GB of fp32 logits for 1,024 tokens, and autograd keeps
 several copies. Here each chunk of rows goes through the head once; its gradient is taken at once

@@ -50,6 +50,9 @@ class LocalOptions(BaseModel):
     compile: bool | None = Field(
         default=None, description="compile a decoder layer once, for packs of constant length"
     )
+    profile: bool = Field(
+        default=False, description="trace one step and say where its time went, in RUN/profile"
+    )
     eval_steps: int | None = Field(
         default=None, gt=0, description="optimiser steps between two evaluations (and checkpoints)"
     )

@@ -28,6 +28,7 @@ Tunes = Literal["full", "lora", "qlora"]
 
 _MAX_LENGTH = 2048  # default cap on row length, tokens
 _DENSE_PACK = 512  # under a dense mask, cost grows with the square of a pack's length
+_COMPILED_PASSES = 1000  # a fifth faster from then on (benchmarks/results/training.md)
 _FULL_BYTES = 16  # a weight tuned in fp32: itself, its gradient, two moments
 _MIN_EVALUATIONS = 10  # per run
 
@@ -132,6 +133,9 @@ def make_plan(spec: TrainSpec, name: str, tunes: Tunes) -> Plan:
         f"{cores} cores shared by {jobs} local run(s); two runs with all cores each are about ten "
         "times slower",
         "hardware",
+    )
+    settings.take(
+        "profile", True if options.profile else None, False, "costs the time of a step or two"
     )
     settings.take(
         "trust_remote_code",
@@ -325,6 +329,16 @@ def _layout(
         "saves most activation memory" if cuda else "main memory is rarely what is short on CPU",
         "hardware",
     )
+    on = settings.found[-1].value
+    if not on and (options.checkpointing != "auto" or options.checkpointed_layers is not None):
+        raise UsageError(
+            "How to checkpoint is chosen, but gradient checkpointing is off.",
+            code="bad_setting",
+            where="options.checkpointing",
+            fix="turn gradient_checkpointing on, or leave the choice out",
+        )
+    if not on:
+        return
     kind = settings.take(
         "checkpointing",
         None if options.checkpointing == "auto" else options.checkpointing,
@@ -414,11 +428,16 @@ def _speed(
         "chunked",
         "logits exist for some tokens at a time, and only where a token is trained",
     )
+    passes = values["total_steps"] * values["accumulation"]
+    worth = cuda and half and attention == "varlen" and passes >= _COMPILED_PASSES
     compiled = settings.take(
         "compile",
         options.compile,
-        False,
-        "compiling takes about a minute, which short runs do not win back",
+        worth,
+        f"{passes} forward passes are enough to win the minute of compiling back"
+        if worth
+        else f"compiling takes about a minute on a card, and pays from {_COMPILED_PASSES} forward "
+        "passes on",
         "hardware",
     )
     if compiled and not cuda:

@@ -28,6 +28,7 @@ from unift_local.callbacks import Journal, memory_gib
 from unift_local.loss import chunked_cross_entropy, plain_head
 from unift_local.models import download
 from unift_local.packing import Row, StepCollator, make_rows
+from unift_local.profile import StepProfile
 from unift_local.quantize import four_bit_config
 from unift_local.rundir import EventLog, RunDir
 from unift_local.snapshot import read_snapshot
@@ -142,6 +143,11 @@ def build(
         tokenizer=tokenizer,
         journal=journal,
     )
+    if plan.value("profile"):
+        config = model.config
+        trainer.add_callback(
+            StepProfile(folder.profile, log, config, progress.step, plan.value("total_steps"))
+        )
     return journal, trainer
 
 
@@ -222,7 +228,7 @@ def arguments(plan: Plan, output: Path) -> SFTConfig:
         remove_unused_columns=False,
         dataloader_num_workers=0,
         dataloader_pin_memory=plan.value("device") == "cuda",
-        accelerator_config={"non_blocking": True},
+        accelerator_config={"non_blocking": plan.value("device") == "cuda"},
         disable_tqdm=True,
         report_to="none",
     )

@@ -13,6 +13,7 @@
     worker.log           everything libraries print
     checkpoints/         `checkpoint.py`
     model/               what the run leaves; appears whole or not at all
+    profile/             trace and breakdown of one step, when asked for
 
 The kernel frees a flock when its holder dies, whatever the cause: that, and no pid file or
 heartbeat, is what says that a run is alive.
@@ -54,6 +55,7 @@ class RunDir:
         self.reserve_file = folder / "reserve"
         self.checkpoints = folder / "checkpoints"
         self.model = folder / "model"
+        self.profile = folder / "profile"
 
     def data(self, part: str) -> Path:
         """The snapshot of ``train`` or ``validation`` rows."""

@@ -69,7 +69,7 @@ class Group:
             ids[i, width - len(row.prepared.tokens) :] = torch.tensor(row.prepared.tokens)
             self.mask[i, width - len(row.prepared.tokens) :] = 1
         ids, self.mask = ids.to(model.device), self.mask.to(model.device)
-        self.cache = DynamicCache(config=forward.config)
+        self.cache: Any = DynamicCache(config=forward.config)
         take(self.rows, forward(model, ids, self.mask, self.cache, self._names(mixed)))
 
     @property

@@ -13,7 +13,7 @@ from unift._text import did_you_mean
 from unift.errors import DataError, UniftError, UsageError
 from unift.provider import Origin, Plan, Setting
 from unift.spec import Method, TrainSpec, typed_options
-from unift_openai import _preference, _shutdown
+from unift_openai import _shutdown
 from unift_openai.hosts import Site, site
 from unift_openai.options import OpenAIOptions
 
@@ -21,6 +21,7 @@ _MIN_ROWS = 10  # OpenAI's guide "Supervised fine-tuning"
 # OpenAI cookbook, "Data preparation and analysis for chat model fine-tuning": three epochs, more
 # for less than 100 examples in all, fewer above 25,000.
 _EPOCHS, _FEW, _MANY = 3, 100, 25_000
+_FORMAT = {Method.SFT: "openai-chat", Method.DPO: "openai-preference"}
 _KIND = {Method.SFT: "supervised", Method.DPO: "dpo", Method.RFT: "reinforcement"}
 # Settings of a spec that a host may have under a name of its own (`Host.extra`).
 _LORA = ("rank", "alpha", "dropout", "targets")
@@ -108,18 +109,16 @@ def _found(name: str) -> Path:
 
 
 def _count(spec: TrainSpec, name: str, paths: dict[str, Path]) -> _Counted:
-    if spec.method == Method.DPO:
-        rows = tokens = 0
-        for part, path in paths.items():
-            here = _preference.check(content(path), path, _MIN_ROWS if part == "data" else 1)
-            rows, tokens = here if part == "data" else (rows, tokens)
-        return _Counted(rows, tokens, "tokens estimated from characters, four to a token")
     from unift.data import count_rows, validate
 
     if spec.method == Method.RFT:
         return _Counted(count_rows(paths["data"]), None, "billed by the hour")
     report = validate(
-        paths["data"], provider=name, model=spec.model, validation=paths.get("validation")
+        paths["data"],
+        provider=name,
+        model=spec.model,
+        validation=paths.get("validation"),
+        format=_FORMAT[spec.method],
     )
     report.raise_if_bad()
     if report.rows < _MIN_ROWS:

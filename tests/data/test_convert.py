@@ -16,6 +16,8 @@ from hypothesis import strategies as st
 import unift
 from unift.data.formats import FORMATS, LOSSES
 from unift.errors import DataError, UsageError
+from unift.provider import Capabilities, Plan
+from unift.spec import TrainSpec
 
 QUIET = settings(deadline=None, suppress_health_check=list(HealthCheck), max_examples=150)
 
@@ -32,6 +34,11 @@ def user(text: Any) -> dict[str, Any]:
 
 def answer(text: Any, **more: Any) -> dict[str, Any]:
     return {"role": "assistant", "content": text, **more}
+
+
+HUMAN = {"from": "human", "value": "1"}
+ASK = {"role": "user", "parts": [{"text": "1"}]}
+MODEL = {"role": "model", "parts": [{"text": "2"}]}
 
 
 @st.composite
@@ -359,19 +366,138 @@ def test_the_format_is_found_by_looking_and_the_reason_is_told(
     assert given.ok == unift.validate(tmp_path / "a.jsonl").ok if name == "sharegpt" else True
 
 
-def test_a_provider_refuses_formats_that_it_does_not_train_on(tmp_path: Path) -> None:
+def test_a_provider_refuses_formats_that_cannot_become_what_it_trains_on(tmp_path: Path) -> None:
     rows = [{"instruction": f"{i}", "output": "x"} for i in range(60)]
     path = save(tmp_path / "a.jsonl", rows)
     report = unift.validate(path, provider=["openai", "together"])
     [finding] = [f for f in report.findings if f.code == "UD906"]
-    assert finding.severity == "error"
+    assert finding.severity == "advice"
     assert finding.providers == ("openai", "together")
-    assert unift.validate(path).ok
-    save(path, [{"prompt": f"{i}", "completion": "x"} for i in range(60)])
-    assert unift.validate(path, provider=["openai", "together"]).verdicts == {
-        "openai": False,
-        "together": True,
-    }
+    assert report.ok
+    ask = [{"text": "1"}]
+    contents = [{"role": "user", "parts": ask}]
+    graded = [{"contents": contents, "references": {"answer": f"{i}"}} for i in range(60)]
+    report = unift.validate(save(path, graded), provider=["google", "together"])
+    [finding] = [f for f in report.findings if f.code == "UD906"]
+    assert (finding.severity, finding.providers) == ("error", ("together",))
+    assert report.verdicts == {"google": True, "together": False}
+
+
+@pytest.mark.parametrize(
+    ("row", "code", "path"),
+    [
+        ({"instruction": "1", "output": "2", "inptu": "x"}, "UD203", "inptu"),
+        ({"prompt": "1", "completion": "2", "id": 1}, "UD203", "id"),
+        (
+            {
+                "conversations": [
+                    {"from": "human", "value": "1"},
+                    {"from": "gpt", "value": "2", "w": 1},
+                ]
+            },
+            "UD216",
+            "conversations[1].w",
+        ),
+        (
+            {"contents": [{"role": "user", "parts": [{"text": "1", "thought": True}]}, MODEL]},
+            "UD216",
+            "contents[0].parts[0].thought",
+        ),
+        ({"contents": [ASK, MODEL], "lables": {}}, "UD203", "lables"),
+        ({"contents": [{**ASK, "weight": 1}, MODEL]}, "UD216", "contents[0].weight"),
+        (
+            {
+                "input": {"messages": [user("1")], "model": "x"},
+                "preferred_output": [answer("2")],
+                "non_preferred_output": [answer("3")],
+            },
+            "UD216",
+            "input.model",
+        ),
+    ],
+)
+def test_keys_that_nobody_reads_are_told_in_every_format_and_not_lost_in_silence(
+    tmp_path: Path, row: Any, code: str, path: str
+) -> None:
+    file = save(tmp_path / "a.jsonl", [row])
+    found = [
+        (f.code, f.path) for f in unift.validate(file).findings if f.code in ("UD203", "UD216")
+    ]
+    assert found == [(code, path)]
+    if code == "UD216" and "input" not in row:
+        with pytest.raises(DataError, match="extra"):
+            unift.convert(file, tmp_path / "b.jsonl", to="openai-chat")
+
+
+def test_a_key_of_a_message_is_not_lost_in_silence(tmp_path: Path) -> None:
+    file = save(tmp_path / "a.jsonl", [{"messages": [user("1"), answer("2", mood="good")]}])
+    with pytest.raises(DataError, match="mood"):
+        unift.convert(file, tmp_path / "b.jsonl", to="gemini")
+
+
+class Reader:
+    """A provider that keeps the spec it was asked to plan."""
+
+    name = "reader"
+    formats: tuple[str, ...] = ("openai-chat",)
+
+    def capabilities(self, model: str | None) -> Capabilities:
+        return Capabilities(place="local", weights_downloadable=True, formats=self.formats)
+
+    def plan(self, spec: TrainSpec) -> Plan:
+        return Plan(spec=spec, settings=())
+
+
+@pytest.mark.parametrize("suffix", [".jsonl", ".jsonl.gz", ".parquet"])
+def test_training_reads_every_format_that_becomes_chat_without_a_loss(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, suffix: str
+) -> None:
+    monkeypatch.setenv("UNIFT_HOME", str(tmp_path / "home"))
+    monkeypatch.setattr("unift._train.get_provider", lambda name: Reader())
+    rows = [{"instruction": f"Add {i}.", "output": f"{i + 1}", "id": f"{i}"} for i in range(3)]
+    path = tmp_path / f"a{suffix}"
+    if suffix == ".parquet":
+        pq.write_table(pa.Table.from_pylist(rows), path)
+    else:
+        text = "".join(json.dumps(row) + "\n" for row in rows).encode()
+        path.write_bytes(gzip.compress(text) if suffix.endswith("gz") else text)
+    plan = unift.plan(provider="reader", model="x", data=str(path), validation=str(path))
+    assert load(Path(plan.spec.data)) == [
+        {"messages": [user(f"Add {i}."), answer(f"{i + 1}")], "id": f"{i}"} for i in range(3)
+    ]
+    found = {one.name: one for one in plan.settings}
+    assert set(found) == {"data_format", "validation_format"}
+    assert found["data_format"].origin == "mapping rule"
+    assert "alpaca" in found["data_format"].why
+    # The same data, the same file.
+    again = unift.plan(provider="reader", model="x", data=str(path))
+    assert again.spec.data == plan.spec.data == plan.spec.validation
+
+
+def test_training_does_not_convert_what_is_read_as_it_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("UNIFT_HOME", str(tmp_path / "home"))
+    monkeypatch.setattr("unift._train.get_provider", lambda name: Reader())
+    path = str(save(tmp_path / "a.jsonl", [{"messages": [user("1"), answer("2")]}]))
+    assert unift.plan(provider="reader", model="x", data=path).spec.data == path
+    monkeypatch.setattr(Reader, "formats", ("alpaca",))
+    path = str(save(tmp_path / "a.jsonl", [{"instruction": "1", "output": "2"}]))
+    assert unift.plan(provider="reader", model="x", data=path).spec.data == path
+
+
+def test_training_on_a_format_that_loses_something_names_the_rows(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("UNIFT_HOME", str(tmp_path / "home"))
+    monkeypatch.setattr("unift._train.get_provider", lambda name: Reader())
+    pair = {"preferred_output": [answer("Yes.")], "non_preferred_output": [answer("No.")]}
+    path = str(save(tmp_path / "a.jsonl", [{"input": {"messages": [user("1")]}, **pair}] * 3))
+    with pytest.raises(DataError) as caught:
+        unift.plan(provider="reader", model="x", data=path)
+    assert [(f.code, f.line) for f in caught.value.findings] == [("UD907", n) for n in (1, 2, 3)]
+    assert "--drop rejected" in caught.value.fix
+    assert not list((tmp_path / "home" / "data").glob("*"))
 
 
 def test_paths_are_those_of_the_format(tmp_path: Path) -> None:

@@ -187,6 +187,39 @@ def test_limits_and_billed_tokens_are_those_of_the_catalogue(
     assert found(validate(path, provider="openai"), "UD700") == [("error", 0, ("openai",))]
 
 
+def test_bills_count_as_each_vendor_does(write: Write) -> None:
+    rows = [*many(60), chat("word " * 70_000, "Short.")]
+    path, held = write(rows), write(many(7, "Held {}."), "held.jsonl")
+    report = validate(
+        path,
+        provider=["openai", "together", "google", "local-lora"],
+        model="gpt-4.1-mini-2025-04-14",
+        validation=held,
+        epochs=3,
+    )
+    assert set(report.bills) == {"openai", "together", "google"}
+    openai, together = report.bills["openai"], report.bills["together"]
+    apart = validate(held, model="gpt-4.1-mini-2025-04-14").tokens or 0
+    longest = (report.longest_row or (0, 0))[0]
+    # What is cut off is not learnt; validation is free.
+    assert openai.epoch_tokens == (report.tokens or 0) - longest + 65_536
+    assert (openai.tokens, openai.validation_tokens) == (3 * openai.epoch_tokens, 0)
+    assert (together.epoch_tokens, together.validation_tokens) == (report.tokens, 3 * apart)
+    assert together.tokens == together.training_tokens + together.validation_tokens
+    assert together.minimum_usd > 0
+    assert together.source
+    document = report.as_dict()["bills"]
+    assert document["together"]["tokens"] == together.tokens
+    assert json.loads(json.dumps(document)) == document
+
+
+@pytest.mark.parametrize("epochs", [0, -1, float("nan"), float("inf")])
+def test_epochs_have_to_be_a_number_of_passes(write: Write, epochs: float) -> None:
+    with pytest.raises(UsageError) as caught:
+        validate(write(many(3)), epochs=epochs)
+    assert caught.value.code == "bad_epochs"
+
+
 def test_images_are_counted_for_each_provider(write: Write) -> None:
     picture = {"type": "image_url", "image_url": {"url": "https://example.com/a.png"}}
     row = chat("x", "Cats.")

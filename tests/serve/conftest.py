@@ -20,10 +20,11 @@ from unift.demo import resolve
 
 @dataclass
 class Server:
-    """A running server, and a key that may do everything."""
+    """A running server, and a key that may read, train and chat."""
 
     url: str
     key: str
+    operator: str
     home: Path
     keys: Path
     process: subprocess.Popen[bytes]
@@ -52,13 +53,14 @@ def unift(*flags: str, check: bool = True) -> subprocess.CompletedProcess[bytes]
     return subprocess.run(command, check=check, capture_output=True, timeout=60)
 
 
-def launch(folder: Path, *flags: str, with_keys: bool = True) -> Server:
+def launch(folder: Path, *flags: str, with_keys: bool = True, patience: float = 120) -> Server:
     folder.mkdir(exist_ok=True)
     keys = folder / "keys.json"
-    key = ""
+    key = operator = ""
     if with_keys and not keys.exists():
         key = unift("--add-key", "all", "--key-file", str(keys)).stdout.decode().strip()
-        unift("--add-key", "chatter", "--key-file", str(keys), "--scope", "chat")
+        wanted = ("--add-key", "operator", "--key-file", str(keys), "--scope", "admin")
+        operator = unift(*wanted).stdout.decode().strip()
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
@@ -66,8 +68,8 @@ def launch(folder: Path, *flags: str, with_keys: bool = True) -> Server:
     command = [sys.executable, "-m", "unift", "serve", "--port", str(port), *gate, *flags]
     variables = {**os.environ, "UNIFT_HOME": str(folder / "home"), "OMP_NUM_THREADS": "1"}
     process = subprocess.Popen(command, env=variables)
-    server = Server(f"http://127.0.0.1:{port}/v1", key, folder / "home", keys, process)
-    until = time.monotonic() + 120
+    server = Server(f"http://127.0.0.1:{port}/v1", key, operator, folder / "home", keys, process)
+    until = time.monotonic() + patience
     while True:
         try:
             httpx2.get(f"{server.root}/healthz").raise_for_status()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import socket
 import subprocess
 import sys
 import threading
@@ -40,6 +41,16 @@ def test_nothing_without_a_key(server: Server, key: str, verb: str, path: str) -
     with server.client(key) as http:
         assert code(http.request(verb, path, json=CHAT)) == (401, "invalid_api_key")
         assert http.get("/healthz").status_code == 200
+
+
+def test_a_stranger_is_refused_before_the_body_is_read(server: Server) -> None:
+    """The body is never sent: an answer that waits for it would not come."""
+    host, port = server.root.removeprefix("http://").split(":")
+    with socket.create_connection((host, int(port)), timeout=30) as line:
+        head = "POST /v1/files HTTP/1.1\r\nHost: x\r\nContent-Length: 400000000\r\n"
+        kind = "Content-Type: multipart/form-data; boundary=b\r\n\r\n"
+        line.sendall((head + kind).encode())
+        assert line.recv(12) == b"HTTP/1.1 401"
 
 
 def test_a_key_does_what_it_is_for_and_is_hashed_at_rest(tmp_path: Path, server: Server) -> None:
@@ -113,13 +124,18 @@ def test_a_bad_file_is_refused_when_the_job_is_made(server: Server) -> None:
         assert code(answer) == (400, "invalid_training_file")
         body = {"model": "demo", "training_file": "file-x"}
         assert code(http.post("/v1/fine_tuning/jobs", json=body)) == (404, "not_found")
-        body = {**body, "method": {"type": "dpo"}}
-        assert code(http.post("/v1/fine_tuning/jobs", json=body))[0] == 400
+        body = {**body, "method": {"type": "dpo", "dpo": {"hyperparameters": {"beta": 0.1}}}}
+        answer = http.post("/v1/fine_tuning/jobs", json=body)
+        assert code(answer) == (400, "unsupported_method")
+        assert answer.json()["error"]["param"] == "method.type"
+        assert "'supervised' alone, not by 'dpo'" in answer.json()["error"]["message"]
 
 
 def test_metrics_count(server: Server) -> None:
     with server.client() as http:
         http.post("/v1/chat/completions", json=CHAT)
+        assert code(http.get("/metrics")) == (403, "wrong_scope"), "it tells of others, too"
+    with server.client(server.operator) as http:
         text = http.get("/metrics").text
     assert 'unift_requests_total{path="/v1/chat/completions",status="200"}' in text
     assert server.key not in text

@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import os
+import signal
+import subprocess
+import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -50,6 +55,33 @@ def test_an_engine_that_cannot_start_is_said(tmp_path: Path) -> None:
     assert b"Traceback" not in done.stderr
 
 
+def test_an_engine_that_ends_while_it_starts_is_one_error(tmp_path: Path) -> None:
+    """Here: a python without vllm. What it said is quoted, and there is no traceback."""
+    flags = ("--insecure-loopback", "--engine", "vllm", "--vllm-python", sys.executable, "--json")
+    done = unift(*flags, "--port", "1999", check=False)
+    error = json.loads(done.stdout)["error"]
+    assert (done.returncode, error["code"]) == (1, "vllm_failed")
+    assert "No module named 'vllm'" in error["message"]
+    assert Path(error["where"]).is_file()
+    assert b"Traceback" not in done.stderr
+
+
+def test_a_server_whose_engine_still_loads_can_be_stopped(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    slow = tmp_path / "python"
+    slow.write_text(f"#!/bin/sh\necho loading > {tmp_path}/begun\nexec sleep 600\n")
+    slow.chmod(0o755)
+    monkeypatch.setenv("UNIFT_HOME", str(tmp_path))
+    command = [sys.executable, "-m", "unift", "serve", "--insecure-loopback", "--engine", "vllm"]
+    server = subprocess.Popen([*command, "--vllm-python", str(slow), "--port", "1998"])
+    while not (tmp_path / "begun").exists():
+        assert server.poll() is None
+        time.sleep(0.05)
+    server.send_signal(signal.SIGINT)
+    assert server.wait(60) == 0
+
+
 def _ask(server: Server, model: str) -> Any:
     answer = httpx2.post(f"{server.url}/chat/completions", json={**CHAT, "model": model})
     assert answer.status_code == 200, answer.text
@@ -67,6 +99,6 @@ def _jobs_of(artifact: Any, run: str) -> list[str]:
         for state in (State.SUBMITTING, State.QUEUED):
             store.update(row.id, state)
         store.update(row.id, State.SUCCEEDED, artifact=artifact)
-        job = shelf.add_job(row.id, {"training_file": "file-1", "suffix": f"n{number}"})
+        job = shelf.add_job(row.id, {"training_file": "file-1", "suffix": f"n{number}"}, "loopback")
         names.append(f"ft:demo:unift:n{number}:{job.run}")
     return names

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from unift_local import LocalLora, LocalQlora, guards
-from unift_local.packing import Row, StepCollator, bins, make_rows
+from unift_local.packing import Row, StepCollator, bins, even_bins, make_rows
 
 from unift.data.rendering import Rendered, render_all
 from unift.errors import DataError, RunError
@@ -157,14 +157,14 @@ def test_adapters_are_trained_in_fp32(trainer: Trainer) -> None:
 def test_dtype_and_checkpointing_options_reach_the_model(trainer: Trainer) -> None:
     plain = trainer()
     assert str(plain.model.get_input_embeddings().weight.dtype) == "torch.float32"
-    assert not plain.args.gradient_checkpointing
+    layers = plain.model.get_base_model().model.layers
+    assert not any(layer.gradient_checkpointing for layer in layers)
     options = {"dtype": "bf16", "gradient_checkpointing": True}
     changed = trainer(options=options, max_steps=1, validation=None, batch_size=2)
     assert str(changed.model.get_input_embeddings().weight.dtype) == "torch.bfloat16"
-    assert changed.args.bf16
-    changed.train()
     layers = changed.model.get_base_model().model.layers
     assert all(layer.gradient_checkpointing for layer in layers)
+    changed.train()
 
 
 def test_the_seed_decides_the_adapter_and_the_order(trainer: Trainer) -> None:
@@ -205,16 +205,31 @@ def test_every_row_is_packed_once_and_no_pack_is_too_long(
 
 
 def test_no_token_is_lost_between_rows_and_micro_batches() -> None:
-    from trl.trainer.sft_trainer import DataCollatorForLanguageModeling
-
     rows = [{"input_ids": [n] * n, "labels": [-100] + [n] * (n - 1)} for n in (1500, 3, 7, 2)]
-    for padding_free, length in ((True, 10), (True, 4000), (False, None)):
-        collate = DataCollatorForLanguageModeling(pad_token_id=0, padding_free=padding_free)
-        step = StepCollator(collate, 1, length)(rows)
+    for length, multiple in ((10, 1), (4000, 1), (4000, 256), (None, 1)):
+        step = StepCollator(0, 1, length, multiple)(rows)
         tokens = sum(int((one["input_ids"] != 0).sum()) for one in step["micro_batches"])
         labels = sum(int((one["labels"] != -100).sum()) for one in step["micro_batches"])
         assert (tokens, step["tokens"]) == (1512, 1512)
         assert (labels, step["trained"]) == (1508, 1508)
+        for one in step["micro_batches"]:
+            if length is not None:
+                assert one["input_ids"].shape[1] % multiple == 0
+            flat = one["labels"].flatten()
+            assert flat[one["trained_at"] + 1].tolist() == one["targets"].tolist()
+            assert len(one["targets"]) == int((flat != -100).sum())
+
+
+@given(st.lists(st.integers(1, 300), min_size=1, max_size=40), st.integers(16, 400))
+def test_forward_passes_are_as_few_and_filled_alike(lengths: list[int], capacity: int) -> None:
+    packed, even = bins(lengths, capacity), even_bins(lengths, capacity)
+    assert len(even) == len(packed)
+    assert sorted(index for one in even for index in one) == list(range(len(lengths)))
+
+    def fullest(groups: list[list[int]]) -> int:
+        return max(sum(lengths[i] for i in one) for one in groups)
+
+    assert fullest(even) <= fullest(packed)
 
 
 class OutOfMemoryError(RuntimeError):

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import random
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
+import httpx2
+import openai as sdk
 import pytest
+from unift_openai import _calls, _clock
 
 from tests.unift_openai.conftest import Clock
 from tests.vendors.openai_jobs import Books
-from tests.vendors.openai_vendor import Vendor
+from tests.vendors.openai_vendor import KEY, Direct, Vendor
 from unift.errors import UniftError
 from unift.provider import Plan, Provider, State, get_provider
 from unift.runs import Run, Store, run
@@ -83,9 +87,28 @@ def test_schedules(
     monkeypatch: pytest.MonkeyPatch,
     tmp_path: Path,
 ) -> None:
-    from unift_openai import _clock
-
     monkeypatch.setattr(_clock, "sleep", lambda seconds: clock.sleep(seconds))
+    # A thousand schedules are some 50,000 requests: without sockets, and on a disk that is memory.
+    # What they are about is the order of things, not the wire (test_submit has that).
+    memory = Path("/dev/shm")
+    with (
+        httpx2.Client(transport=Direct(vendor)) as direct,
+        tempfile.TemporaryDirectory(dir=memory if memory.is_dir() else None) as home,
+    ):
+        monkeypatch.setenv("UNIFT_HOME", home)
+        client = sdk.OpenAI(base_url=vendor.url, api_key=KEY, max_retries=0, http_client=direct)
+        monkeypatch.setattr(_calls, "_shared", lambda url, key: client)
+        run_schedules(block, metadata, vendor, openai, clock, spec)
+
+
+def run_schedules(
+    block: int,
+    metadata: bool,
+    vendor: Vendor,
+    openai: Provider,
+    clock: Clock,
+    spec: Callable[..., TrainSpec],
+) -> None:
     plan = openai.plan(spec(options={"metadata": metadata}))
     vendor.habits.metadata = metadata
     ends = {State.SUCCEEDED: 0, State.FAILED: 0}

@@ -65,6 +65,9 @@ class Storage:
         wanted = query.get("ifGenerationMatch")
         return wanted is None or wanted == (held["generation"] if held else "0")
 
+    def _bucket(self, args: list[str], query: dict[str, str], raw: bytes) -> tuple[int, Any]:
+        return 200, {"name": args[0], "projectNumber": "1", "location": "US"}
+
     def _object(self, args: list[str], query: dict[str, str], raw: bytes) -> tuple[int, Any]:
         held = self.vendor.books.objects.held.get((args[0], args[1]))
         return (200, dict(held)) if held else (404, ("notFound", f"No such object: {args[1]}"))

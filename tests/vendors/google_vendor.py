@@ -46,7 +46,7 @@ class Vendor:
     def fault(self, call: str, *kinds: str) -> None:
         """Let the next calls of that name go wrong: "500", "429", "429 3" (Retry-After), "403",
         "cut before" or "cut after" (the effect), "garbage" (half an answer), "cut middle" and
-        "flip" (of a download), "fine"."""
+        "flip" (of a download), "refused" (of a token), "fine"."""
         self.faults[call].extend(kinds)
 
     def jobs_with(self, label: str) -> list[dict[str, Any]]:
@@ -90,7 +90,9 @@ class _Handler(Storage, BaseHTTPRequestHandler):
         with vendor.lock:
             vendor.calls.append(name)
             fault = vendor.faults[name].popleft() if vendor.faults[name] else "fine"
-        if name == "token":
+        if name == "token" and fault == "refused":
+            self._send(400, {"error": "invalid_grant", "error_description": "Invalid JWT."})
+        elif name == "token":
             self._send(200, {"access_token": TOKEN, "expires_in": 3600, "token_type": "Bearer"})
         elif self.headers.get("Authorization") != f"Bearer {TOKEN}":
             self._error(401, "UNAUTHENTICATED", "Request had invalid authentication credentials.")
@@ -168,7 +170,7 @@ class _Handler(Storage, BaseHTTPRequestHandler):
         query: dict[str, str],
         raw: bytes,
     ) -> tuple[int, Any]:
-        stored = name in ("upload", "resumable", "piece", "object", "objects", "media")
+        stored = name in ("upload", "resumable", "piece", "object", "objects", "media", "bucket")
         body = json.loads(raw) if raw and not stored else None
         if name != "piece":  # the rest of an upload that was judged when it began
             meta = self._metadata(raw) if name in ("upload", "resumable") else body
@@ -306,6 +308,7 @@ _ROUTES = [
     ("GET", rf"v1beta1/({_PLACE}/metadataStores/[^/]+/artifacts/[^/]+)", "artifact"),
     ("GET", rf"v1beta1/({_PLACE}/tensorboards/.+)/timeSeries", "all_series"),
     ("GET", rf"v1beta1/({_PLACE}/tensorboards/.+/timeSeries/[^/:]+):read", "series"),
+    ("GET", r"storage/v1/b/([^/]+)", "bucket"),
     ("PUT", r"upload/storage/v1/b/([^/]+)/o", "piece"),
     ("POST", r"upload/storage/v1/b/([^/]+)/o", "upload"),
     ("GET", r"storage/v1/b/([^/]+)/o", "objects"),

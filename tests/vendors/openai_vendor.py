@@ -17,6 +17,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 from urllib.parse import parse_qsl, urlsplit
 
+import httpx2
 from openai.types.chat.completion_create_params import CompletionCreateParamsNonStreaming
 from openai.types.fine_tuning.job_create_params import JobCreateParams
 from pydantic import ConfigDict, TypeAdapter, ValidationError
@@ -87,6 +88,20 @@ class Vendor:
         self._server.server_close()
 
 
+class Direct(httpx2.BaseTransport):
+    """The same vendor without sockets: requests go straight to its answers, a cut is an error."""
+
+    def __init__(self, vendor: Vendor) -> None:
+        self._vendor = vendor
+
+    def handle_request(self, request: httpx2.Request) -> httpx2.Response:
+        spoken = _Direct(self._vendor, request)
+        spoken._serve(request.method)
+        if spoken.sent is None:
+            raise httpx2.RemoteProtocolError("Server disconnected", request=request)
+        return spoken.sent
+
+
 class _Handler(BaseHTTPRequestHandler):
     vendor: Vendor
     protocol_version = "HTTP/1.1"
@@ -105,7 +120,7 @@ class _Handler(BaseHTTPRequestHandler):
         self._serve("DELETE")
 
     def _serve(self, verb: str) -> None:
-        body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
+        body = self._body()
         parts = urlsplit(self.path)
         path = parts.path.removeprefix("/v1").strip("/")
         query = parse_qsl(parts.query)
@@ -136,6 +151,9 @@ class _Handler(BaseHTTPRequestHandler):
                 self._error(status, answer["message"], answer["code"], param=answer.get("param"))
             else:
                 self._send(status, json.dumps(answer).encode(), "application/json")
+
+    def _body(self) -> bytes:
+        return self.rfile.read(int(self.headers.get("Content-Length") or 0))
 
     def _cut(self) -> None:
         self.close_connection = True
@@ -274,6 +292,30 @@ class _Handler(BaseHTTPRequestHandler):
             "choices": [choice],
             "usage": usage,
         }
+
+
+class _Direct(_Handler):
+    """A handler whose request is there already and whose answer is kept."""
+
+    def __init__(self, vendor: Vendor, request: httpx2.Request) -> None:  # no socket to set up
+        self.vendor = vendor
+        self.path = request.url.raw_path.decode()
+        self.headers: Any = request.headers
+        self._content = request.read()
+        self.sent: httpx2.Response | None = None
+
+    def _body(self) -> bytes:
+        return self._content
+
+    def _cut(self) -> None:
+        self.sent = None
+
+    def _send(
+        self, status: int, body: bytes, kind: str, headers: dict[str, str] | None = None
+    ) -> None:
+        self.sent = httpx2.Response(
+            status, headers={"Content-Type": kind, **(headers or {})}, content=body
+        )
 
 
 _ROUTES = [

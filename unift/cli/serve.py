@@ -24,6 +24,7 @@ def command(
         Literal["local", "vllm"], typer.Option(help="Who answers: this process, or vLLM.")
     ] = "local",
     max_adapters: Annotated[int, typer.Option(help="Adapters kept loaded.", min=1)] = 16,
+    jobs: Annotated[int, typer.Option(help="Trainings at once; a GPU each.", min=1)] = 1,
     vllm_python: Annotated[
         str, typer.Option(help="Python of the environment that has vllm.")
     ] = sys.executable,
@@ -32,10 +33,20 @@ def command(
     ] = None,
     scope: Annotated[
         list[str] | None,
-        typer.Option(help="What the new key may do; repeatable. Default: both."),
+        typer.Option(
+            help="What the new key may do: read, train, chat (all three by default), or admin, "
+            "which sees and changes what belongs to others; repeatable."
+        ),
+    ] = None,
+    sees: Annotated[
+        list[str] | None,
+        typer.Option(help="Another key whose files, jobs and models it may use; repeatable."),
     ] = None,
     requests_per_minute: Annotated[
         int | None, typer.Option(help="Limit of the new key.", min=1)
+    ] = None,
+    tokens_per_minute: Annotated[
+        int | None, typer.Option(help="Limit of the new key, prompts and answers.", min=1)
     ] = None,
     json: Json = False,
 ) -> None:
@@ -52,7 +63,14 @@ def command(
         ) from error
     if add_key is not None:
         path = key_file or Path("keys.json")
-        key = make_key(path, add_key, scopes_of(scope), requests_per_minute)
+        key = make_key(
+            path,
+            add_key,
+            scopes_of(scope),
+            sees=sees or (),
+            requests_per_minute=requests_per_minute,
+            tokens_per_minute=tokens_per_minute,
+        )
         if json:
             emit({"name": add_key, "key": key, "key_file": str(path)})
         else:
@@ -67,6 +85,7 @@ def command(
         insecure_loopback=insecure_loopback,
         engine=engine,
         max_adapters=max_adapters,
+        jobs=jobs,
         vllm_python=vllm_python,
     )
     err.print(f"unift serve: http://{host}:{port}/v1, base model {settings.base}")

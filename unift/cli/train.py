@@ -53,6 +53,10 @@ def command(
         bool,
         typer.Option("--accept-shutdown", help="Train although the vendor's model ends soon."),
     ] = False,
+    profile: Annotated[
+        bool,
+        typer.Option("--profile", help="Local: trace one step and say where its time went."),
+    ] = False,
     dry_run: Annotated[bool, typer.Option(help="Show the plan and stop.")] = False,
     detach: Annotated[bool, typer.Option(help="Return at once; the run goes on.")] = False,
     json: Json = False,
@@ -63,6 +67,8 @@ def command(
     options = parse_options(option or [])
     if accept_shutdown:
         options.setdefault(provider, {})["accept_shutdown"] = True
+    if profile:
+        options.setdefault(provider, {})["profile"] = True
     plan = unift.plan(
         provider=provider,
         model=model,

@@ -44,6 +44,9 @@ def command(
         bool,
         typer.Option(help="Near duplicates, secrets, personal data, languages too; slower."),
     ] = False,
+    epochs: Annotated[
+        float, typer.Option(help="Passes over the data, for the tokens that are charged for.")
+    ] = 1.0,
     json: Json = False,
 ) -> None:
     """Check training data: every fault with its line, the reason and the fix."""
@@ -61,6 +64,7 @@ def command(
             fix=fix,
             format=format,
             deep=deep,
+            epochs=epochs,
         )
     rows: list[ShownRow] = []
     if show:
@@ -82,6 +86,8 @@ def command(
         print_report(found, max_per_code)
         for row in rows:
             _print_row(row)
+        if rows:
+            out.print("coloured, or in ⟦brackets⟧, is what is learnt", style="dim", markup=False)
         if page:
             err.print(f"report: {page}", markup=False)
     # With --fix, what counts is whether everything could be mended.
@@ -142,23 +148,40 @@ def _print_verdicts(report: Report) -> None:
     from rich.table import Table
 
     table = Table(box=None, pad_edge=False)
-    for name in ("provider", "verdict", "errors", "billed an epoch", "because of"):
-        right = name in ("errors", "billed an epoch")
+    epochs = next((one.epochs for one in report.bills.values()), 1.0)
+    passes = "an epoch" if epochs == 1 else f"for {epochs:g} epochs"
+    for name in ("provider", "verdict", "errors", f"tokens billed {passes}", "because of"):
+        right = name == "errors" or name.startswith("tokens")
         table.add_column(name, justify="right" if right else "left")
     for name, good in report.verdicts.items():
         codes = report.refusals.get(name, {})
         because = ", ".join(f"{code} ({count})" for code, count in codes.items())
         verdict = "[bold green]ready[/]" if good else "[bold red]not ready[/]"
-        billed = f"{report.billed[name]:,}" if name in report.billed else "-"
+        billed = f"{report.bills[name].tokens:,}" if name in report.bills else "-"
         table.add_row(name, verdict, f"{sum(codes.values()):,}", billed, because)
     out.print(table)
+    for name, bill in report.bills.items():
+        notes = f" ({'; '.join(bill.notes)})" if bill.notes else ""
+        out.print(f"{name} bills {bill.rule}{notes}", style="dim", markup=False, highlight=False)
+
+
+# A token is told from the next one by its shade. Without colour what is learnt is in brackets.
+_LEARNT = ("black on green", "black on bright_green")
+_GIVEN = ("dim", "dim underline")
 
 
 def _print_row(row: ShownRow) -> None:
     from rich.text import Text
 
     out.print(f"\n{row.file}:{row.line}: {row.summary}", markup=False, style="bold")
+    coloured = out.is_terminal and not out.no_color
     text = Text()
-    for piece, trained in row.pieces:
-        text.append(piece, style="black on green" if trained else "dim")
+    before = False
+    for number, (piece, trained) in enumerate(row.pieces):
+        if not coloured and trained != before:
+            text.append("⟦" if trained else "⟧")
+        before = trained
+        text.append(piece, (_LEARNT if trained else _GIVEN)[number % 2] if coloured else "")
+    if before and not coloured:
+        text.append("⟧")
     out.print(text)

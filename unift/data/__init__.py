@@ -1,5 +1,6 @@
 """Training data: reading it, checking it, counting its tokens."""
 
+from unift.data._chat import ChatCopy, chat_copy
 from unift.data._compare import Diff, Stats, diff, stats
 from unift.data._convert import Converted, convert
 from unift.data._examples import Example, count_rows, fingerprint, read_examples
@@ -10,6 +11,7 @@ from unift.data.codes import Code, codes, explain
 
 __all__ = [
     "PARTS",
+    "ChatCopy",
     "Code",
     "Converted",
     "Diff",
@@ -18,6 +20,7 @@ __all__ = [
     "Report",
     "Split",
     "Stats",
+    "chat_copy",
     "codes",
     "convert",
     "count_rows",

@@ -19,15 +19,17 @@ from unift.data._rows import plain_rows
 from unift.data._scan import CHAT, Content, content_of, first_values
 from unift.data._sink import Sink
 from unift.data.formats import Format, detect
+from unift.errors import DataError
 
 
 @dataclass(frozen=True, slots=True)
 class RowContent:
-    """One row: its line, its bytes, its value and what is said in it."""
+    """One row: its line, its bytes, its value, the same as chat, and what is said in it."""
 
     line: int
     raw: bytes
     value: dict[str, Any]
+    chat: dict[str, Any]
     content: Content
     format: str
 
@@ -37,6 +39,18 @@ def contents(path: Path, shown: str) -> Iterator[RowContent]:
 
     Raises:
         DataError: A row has an error; file and line are in `where`.
+    """
+    for _, row in attempts(path, shown):
+        if isinstance(row, DataError):
+            raise row
+        yield row
+
+
+def attempts(path: Path, shown: str) -> Iterator[tuple[int, RowContent | DataError]]:
+    """(line, row or what is wrong with it), in file order.
+
+    Raises:
+        DataError: The file as such cannot be read.
     """
     form: Format | None = None
     rows = 0
@@ -59,11 +73,15 @@ def contents(path: Path, shown: str) -> Iterator[RowContent]:
             if not line or line.isspace():
                 continue
             rows += 1
-            if index in quick:
-                value = chat = json.loads(line)
-            else:
-                value, chat = _checked(number, line, form, shown)
-            yield RowContent(number, line.strip(), value, content_of(chat), form.name)
+            try:
+                if index in quick:
+                    value = chat = json.loads(line)
+                else:
+                    value, chat = _checked(number, line, form, shown)
+            except DataError as error:
+                yield number, error
+                continue
+            yield number, RowContent(number, line.strip(), value, chat, content_of(chat), form.name)
     if not rows:
         report("UD001", 0, "The file has no rows.", None)
 

@@ -10,6 +10,7 @@ from unift.data.codes import Severity
 from unift.errors import DataError
 
 if TYPE_CHECKING:
+    from unift.data._bill import Bill
     from unift.data._mend import Fixed
 
 Path = tuple[str | int, ...]
@@ -81,8 +82,8 @@ class Report:
         characters: Characters of all texts of the good rows.
         longest_row: (tokens, line) of the longest row, or None.
         tokens_per_row: Percentile (50, 90, 99, 100) -> tokens, over the good rows.
-        billed: Provider asked about -> tokens that one epoch is charged for, as it counts
-            (`unift.catalog`); those that charge nothing are not in it.
+        bills: Provider asked about -> what it charges for (`Bill`), as it counts; those that
+            charge nothing are not in it.
         format: In which the rows are (`unift.data.formats`).
         format_reason: How that was found out.
         fixed: What was written with ``fix=``; None without.
@@ -103,9 +104,14 @@ class Report:
     advice: int = 0
     refusals: Mapping[str, Mapping[str, int]] = field(default_factory=dict[str, Mapping[str, int]])
     fixed: Fixed | None = None
-    billed: Mapping[str, int] = field(default_factory=dict[str, int])
+    bills: Mapping[str, Bill] = field(default_factory=dict[str, "Bill"])
     format: str = "openai-chat"
     format_reason: str = ""
+
+    @property
+    def billed(self) -> dict[str, int]:
+        """Provider asked about -> training tokens that one epoch is charged for."""
+        return {name: one.epoch_tokens for name, one in self.bills.items()}
 
     @property
     def ok(self) -> bool:
@@ -137,7 +143,8 @@ class Report:
             "advice": self.advice,
             "counts": dict(self.counts),
             "verdicts": dict(self.verdicts),
-            "billed": dict(self.billed),
+            "billed": self.billed,
+            "bills": {name: one.as_dict() for name, one in self.bills.items()},
             "refusals": {name: dict(codes) for name, codes in self.refusals.items()},
             "left_out": self.left_out,
             "findings": [finding.as_dict() for finding in self.findings],

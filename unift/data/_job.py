@@ -8,17 +8,19 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from pathlib import Path
 
+from unift.data._bill import Bill, bill
 from unift.data._deep import Deep
 from unift.data._finding import Finding, Report
 from unift.data._finding import Path as JsonPath
-from unift.data._limits import Limits, billed_tokens
+from unift.data._lengths import Lengths
+from unift.data._limits import Limits
 from unift.data._private import Private
 from unift.data._scan import CHAT, Scan, Scanned
 from unift.data._sink import Sink
 from unift.data._tokens import ByCharacters, counter_for
 from unift.data._whole import Lines, Signatures
 from unift.data.codes import Severity
-from unift.data.formats import Format
+from unift.data.formats import FORMATS, Format
 
 _FEW = 50
 
@@ -27,12 +29,18 @@ class Job:
     """One call of `validate`."""
 
     def __init__(
-        self, sink: Sink, limits: dict[str, Limits], asked: bool, max_length: int | None
+        self,
+        sink: Sink,
+        limits: dict[str, Limits],
+        asked: bool,
+        max_length: int | None,
+        epochs: float = 1.0,
     ) -> None:
         self._sink = sink
         self._limits = limits
         self._asked = asked
         self._max_length = max_length
+        self._epochs = epochs
         # Smallest limit first, so that most rows cost one comparison.
         self._token_limits = sorted(
             (one.max_tokens, name) for name, one in limits.items() if one.max_tokens is not None
@@ -102,7 +110,7 @@ class Job:
             stack.close()
             if pool is not None:
                 pool.shutdown(cancel_futures=True)
-        return self._report(files["train"][1], scans["train"], counter.method, asked, files)
+        return self._report(files["train"][1], scans, counter.method, asked, files)
 
     def say(self, code: str, file: str, line: int, message: str) -> None:
         """A finding about rows together (see `_whole.Tell`)."""
@@ -175,7 +183,14 @@ class Job:
         if not scanned.rows or not against or (name == CHAT and not self._asked):
             return
         message = f"The rows are {name} ({scanned.format_reason})."
-        if self._asked:
+        # Chat in another format is converted when it is trained on.
+        able = [n for n in against if CHAT in self._limits[n].formats]
+        if FORMATS[name].kind == "chat" and len(able) == len(against):
+            message += " unift trains on a converted copy; a vendor's own upload would refuse them."
+            self._sink.add(
+                "UD906", file=file, message=message, severity="advice", providers=tuple(against)
+            )
+        elif self._asked:
             self._limit("UD906", file, 0, message, against)
         else:
             self._sink.add("UD906", file=file, message=message, severity="warning", providers=())
@@ -222,10 +237,20 @@ class Job:
             message = f"The row has {images} images; at most {most} are taken."
             self._limit("UD403", file, line, message, over, "messages")
 
+    def _bill(self, name: str, training: Lengths, held: Scanned | None) -> Bill | None:
+        return bill(
+            name,
+            self._limits[name],
+            training,
+            held.lengths if held is not None else None,
+            epochs=self._epochs,
+            max_length=self._max_length,
+        )
+
     def _report(
         self,
         file: str,
-        scanned: Scanned,
+        scans: dict[str, Scanned],
         method: str,
         asked: Sequence[str],
         files: dict[str, tuple[Path, str]],
@@ -236,6 +261,7 @@ class Job:
             return rank.get(finding.file, 0), finding.line
 
         counts = self._sink.severities
+        scanned = scans["train"]
         lengths = scanned.lengths
         return Report(
             file=file,
@@ -245,10 +271,10 @@ class Job:
             findings=tuple(sorted(self._sink.findings, key=place)),
             counts=dict(sorted(self._sink.counts.items())),
             verdicts={name: not self._sink.failed[name] for name in asked},
-            billed={
-                name: billed
+            bills={
+                name: charged
                 for name in asked
-                if (billed := billed_tokens(name, lengths, self._max_length)) is not None
+                if (charged := self._bill(name, lengths, scans.get("validation"))) is not None
             },
             refusals={name: dict(sorted(self._sink.failed[name].items())) for name in asked},
             characters=scanned.characters,

@@ -34,6 +34,12 @@ class Lengths:
         if self.longest is None or most > self.longest[0]:
             self.longest = most, line
 
+    def within(self, longest: int | None) -> int:
+        """Tokens of all rows, none counted with more than `longest`."""
+        if longest is None:
+            return self.total
+        return sum(min(tokens, longest) * rows for tokens, rows in self._rows.items())
+
     def shares(self) -> dict[int, int]:
         """Percentile (50, 90, 99, 100) -> tokens of a row."""
         found: dict[int, int] = {}

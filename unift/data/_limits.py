@@ -6,7 +6,6 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from unift.data._lengths import Lengths
 from unift.errors import UniftError
 from unift.provider import get_provider
 
@@ -26,7 +25,7 @@ class Limits:
         max_tokens: Tokens of one row.
         too_long: What happens to a longer row: refused, or cut at its end.
         max_images: Images in one row.
-        formats: Formats of rows that can be trained on there.
+        formats: Formats of rows that can be trained on there as they are.
         source: Where the numbers are from, and when they were read.
     """
 
@@ -136,22 +135,3 @@ def _from_catalogue(base: Limits, provider: str, model: str | None) -> Limits:
         max_images=facts.images_per_example_max or base.max_images,
         source=f"{', '.join(facts.fact.source)}; {facts.fact.as_of}",
     )
-
-
-def billed_tokens(provider: str, rows: Lengths, max_length: int | None) -> int | None:
-    """Tokens that one epoch is charged for; None if the catalogue has no rule, or nobody charges.
-
-    Args:
-        rows: Tokens of each row.
-        max_length: Tokens that a row may have; some vendors charge it for every row.
-    """
-    from unift import catalog
-
-    if not rows.count or _BASE.get(provider, _LOCAL) is _LOCAL:
-        return None
-    billing = catalog.vendor(provider).billing
-    if billing is None:
-        return None
-    if billing.unpacked_rows_billed_at_max_length and max_length is not None:
-        return rows.count * max_length
-    return rows.total

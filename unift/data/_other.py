@@ -6,7 +6,7 @@ from typing import Any
 
 from unift.data._finding import Path
 from unift.data._parse import Note
-from unift.data._row import check_row, kind
+from unift.data._row import check_row, kind, meant
 from unift.data.formats import Format, Row
 
 # What a row without an answer cannot have.
@@ -31,11 +31,27 @@ def check_other(row: object, form: Format, note: Note) -> dict[str, Any] | None:
     read = form.read(fields, note)
     if read is None:
         return None
+    _check_unread(read, form, note)
     chat = read.chat(read.chosen)
     check_row(chat, _translated(read, note))
     if read.kind == "preference":
         _check_rejected(read, note)
     return chat
+
+
+def _check_unread(row: Row, form: Format, note: Note) -> None:
+    """Keys that nobody reads. Those of reinforcement rows may be meant for a grader."""
+    for key in row.extra if row.kind != "reinforcement" else ():
+        shown = str(key)[:60]
+        note(
+            "UD203",
+            (key,),
+            f"Nothing reads the key {shown!r} of the row.",
+            meant(shown, form.known),
+        )
+    for path in row.unread:
+        shown = str(path[-1])[:60]
+        note("UD216", path, f"{form.name} has no key {shown!r} there.")
 
 
 def _check_rejected(row: Row, note: Note) -> None:

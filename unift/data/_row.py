@@ -95,7 +95,7 @@ def _check_keys(row: dict[str, Any], note: Note) -> None:
         # In a row of another format no key is misspelt.
         if other is None:
             message = f"Nothing reads the key {key[:60]!r} of the row."
-            note("UD203", (key,), message, _meant(key[:60], _ROW_KEYS))
+            note("UD203", (key,), message, meant(key[:60], _ROW_KEYS))
     if missing:
         looks = f" It looks like the {other} format." if other else ""
         note("UD200", (), f"The row has no `messages`.{looks}")
@@ -122,7 +122,7 @@ def _check_message(message: object, path: Path, note: Note) -> None:
             note("UD314", (*path, key), "`function_call` is the old form of `tool_calls`.")
         elif key not in _MESSAGE_KEYS:
             said = f"Nothing reads the key {key[:60]!r} of a message."
-            note("UD216", (*path, key), said, _meant(key[:60], _MESSAGE_KEYS))
+            note("UD216", (*path, key), said, meant(key[:60], _MESSAGE_KEYS))
     _check_name(fields, path, note)
     _check_weight(fields, role, path, note)
     _check_content(fields, role, path, note)
@@ -143,7 +143,7 @@ def _role_for(role: str) -> str | None:
 
 
 @lru_cache(10_000)
-def _meant(key: str, known: tuple[str, ...]) -> str | None:
+def meant(key: str, known: tuple[str, ...]) -> str | None:
     """The fix for a key that is one or two letters off a known one. Far guesses mislead."""
     close = difflib.get_close_matches(key, known, 1, 0.75)
     return f"did you mean '{close[0]}'? Otherwise remove it" if close else None

@@ -27,7 +27,7 @@ _LONGEST = 200
 def schema_fault(schema: dict[str, Any]) -> tuple[Path, str] | None:
     """(path inside the schema, message) if it is no JSON schema."""
     found = _validator(json.dumps(schema, sort_keys=True))
-    return None if not isinstance(found, tuple) else found
+    return cast("tuple[Path, str]", found) if isinstance(found, tuple) else None
 
 
 def mismatches(arguments: dict[str, Any], schema: dict[str, Any]) -> Iterator[tuple[Path, str]]:

@@ -10,6 +10,7 @@ from unift.data._finding import Report
 from unift.errors import UsageError
 
 MAX_FINDINGS = 50_000
+_MOST_EPOCHS = 1000
 
 FileName = str | os.PathLike[str]
 
@@ -27,11 +28,12 @@ def validate(
     fix: FileName | None = None,
     format: str | None = None,
     deep: bool = False,
+    epochs: float = 1.0,
 ) -> Report:
     """Check training data and everything that is held out from it.
 
-    One streaming pass over each file; memory does not grow with the file but for 24 bytes a row
-    and the findings.
+    One streaming pass over each file, in memory that does not grow with it: beyond a million rows
+    their hashes (20 bytes a row) lie in the folder for temporary files, and findings are capped.
 
     Args:
         path: JSON Lines (``.jsonl``, also ``.gz`` and ``.zst``), Parquet, or ``demo:train``.
@@ -49,12 +51,14 @@ def validate(
         format: Of the rows, such as ``gemini`` (see `unift.data.formats`); None to look.
         deep: Also look for near duplicates (within 50,000 rows of a file), for secrets and
             personal data, and for answers in another language. Some 1,000 rows a second.
+        epochs: Passes over the data, for the tokens that a vendor charges for (`Report.bills`).
 
     Returns:
         The report. Bad data is no exception here; `Report.raise_if_bad` makes it one.
 
     Raises:
-        UsageError: A file is missing or is a folder, or a provider or format does not exist.
+        UsageError: A file is missing or is a folder, or a provider or format does not exist; or
+            `epochs` is no number of passes.
         MissingDependency: A Parquet file and no pyarrow, or `deep` and not ``unift[data]``.
     """
     # Imported here: `import unift` has no use for the decoder and the threads behind this.
@@ -64,6 +68,13 @@ def validate(
     from unift.data._sink import Sink
     from unift.data.formats import format_named
 
+    if not 0 < epochs <= _MOST_EPOCHS:
+        raise UsageError(
+            f"{epochs:g} is no number of passes over the data.",
+            code="bad_epochs",
+            where="epochs",
+            fix="a number above 0, such as 3",
+        )
     form = format_named(format) if format is not None else None
     asked = (provider,) if isinstance(provider, str) else tuple(provider or ())
     limits = {name: limits_of(name, model) for name in asked}
@@ -78,7 +89,7 @@ def validate(
             part: (find_file(name), str(name)) for part, name in named.items() if name is not None
         }
         sink = Sink(families, max_findings, failed)
-        job = Job(sink, limits if asked else known_limits(), bool(asked), max_length)
+        job = Job(sink, limits if asked else known_limits(), bool(asked), max_length, epochs)
         return job.run(
             files, counter_model=model, asked=asked, progress=progress, form=form, deep=deep
         )

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 from unift import demo
-from unift.data._examples import read_examples
 from unift.errors import DataError, MissingDependency, UniftError, UsageError
+
+if TYPE_CHECKING:
+    from unift.data.rendering import Rendered
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,7 +20,8 @@ class ShownRow:
     Attributes:
         file: As the user named it.
         line: 1-based.
-        pieces: The text in order, in pieces: (text, True if it carries loss).
+        pieces: The text in order, a piece for each token: (text, True if it carries loss). Tokens
+            that share a character, and what lies between tokens, are no pieces of their own.
         tokens: Of the whole row.
         trained: Tokens that carry loss.
         stop: The token with which the last trained turn ends.
@@ -74,7 +77,7 @@ def show_rows(
     Args:
         path: As for `unift.validate`.
         model: A folder with a tokenizer, a hub model that was downloaded before, or ``demo``.
-        count: How many rows. Rows after one with an error are not shown.
+        count: How many rows. Of one with an error the error is shown.
         max_length: Longer rows say by how much.
 
     Raises:
@@ -82,49 +85,60 @@ def show_rows(
         MissingDependency: transformers is not installed.
         DataError: The model has no chat template.
     """
+    # Imported here: reading and rendering rows is not needed to know what a shown row is.
+    from unift.data._content import attempts
+    from unift.data._lines import find_file
     from unift.data.rendering import render, stop_token_ids
 
     tokenizer = _tokenizer(model)
     stops = stop_token_ids(tokenizer)
     shown: list[ShownRow] = []
-    rows = read_examples(path)
-    while len(shown) < count:
-        try:
-            example = next(rows, None)
-        except DataError:
-            break  # the report has it already
-        if example is None:
-            break
-        try:
-            seen = render(tokenizer, example.messages, example.tools, stop_ids=stops)
-        except DataError as error:
-            if error.code == "no_chat_template":
-                raise
-            shown.append(ShownRow(example.file, example.line, (), problem=error.message))
-            continue
-        last = max(index for index, trained in enumerate(seen.trained) if trained)
-        shown.append(
-            ShownRow(
-                file=example.file,
-                line=example.line,
-                pieces=_pieces(seen.text, seen.spans),
-                tokens=len(seen.input_ids),
-                trained=seen.trained_tokens,
-                stop=str(tokenizer.decode([seen.input_ids[last]])),
-                cut=max(0, len(seen.input_ids) - max_length) if max_length else 0,
+    try:
+        for line, row in attempts(find_file(path), str(path)):
+            if len(shown) >= count:
+                break
+            try:
+                if isinstance(row, DataError):
+                    raise row
+                seen = render(
+                    tokenizer, row.chat["messages"], row.chat.get("tools"), stop_ids=stops
+                )
+            except DataError as error:
+                if error.code == "no_chat_template":
+                    raise
+                shown.append(ShownRow(str(path), line, (), problem=error.message))
+                continue
+            last = max(index for index, trained in enumerate(seen.trained) if trained)
+            shown.append(
+                ShownRow(
+                    file=str(path),
+                    line=line,
+                    pieces=_pieces(tokenizer, seen),
+                    tokens=len(seen.input_ids),
+                    trained=seen.trained_tokens,
+                    stop=str(tokenizer.decode([seen.input_ids[last]])),
+                    cut=max(0, len(seen.input_ids) - max_length) if max_length else 0,
+                )
             )
-        )
+    except DataError as error:
+        if error.code == "no_chat_template":
+            raise
+        # The file as such cannot be read on; the report has it already.
     return shown
 
 
-def _pieces(text: str, spans: tuple[tuple[int, int], ...]) -> tuple[tuple[str, bool], ...]:
+def _pieces(tokenizer: Any, seen: Rendered) -> tuple[tuple[str, bool], ...]:
+    text = seen.text
+    encoded = tokenizer(text, add_special_tokens=False, return_offsets_mapping=True, verbose=False)
     pieces: list[tuple[str, bool]] = []
     at = 0
-    for start, end in spans:
+    for (start, end), trained in zip(encoded["offset_mapping"], seen.trained, strict=True):
         if start > at:
             pieces.append((text[at:start], False))
-        pieces.append((text[start:end], True))
-        at = end
+            at = start
+        if end > at:
+            pieces.append((text[at:end], trained))
+            at = end
     if at < len(text):
         pieces.append((text[at:], False))
     return tuple(pieces)

@@ -115,10 +115,14 @@ def estimate_view(
     hours, price = row.get("hours"), row.get("price_usd")
     took = training["seconds"] if training else None
     peak = training["memory_gib"] if training else None
+    counted = _actual(run, "billable_tokens") if run else None
+    tokens = row.get("tokens") if counted is not None else None
     lines = [
         ("Training time", _hours(hours), duration(took), _ratio(took, hours and hours * 3600)),
         ("Peak memory", _gib(memory.get("reserved_gib")), _gib(peak), ""),
         ("Price", "–" if price is None else f"{price:,.2f} USD", "–", ""),
+        # A vendor counts the data anew, and that count is what it charges for.
+        ("Tokens of the data", _whole(tokens), _whole(counted), _ratio(counted, tokens)),
     ]
     shown = [line for line in lines if line[1] != "–" or line[2] != "–"]
     others = [
@@ -169,6 +173,10 @@ def _source(one: Any) -> str:
 
 def _hours(hours: float | None) -> str:
     return duration(None if hours is None else hours * 3600)
+
+
+def _whole(value: float | None) -> str:
+    return "–" if value is None else f"{value:,.0f}"
 
 
 def _gib(value: float | None) -> str:

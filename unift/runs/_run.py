@@ -9,9 +9,11 @@ from typing import Any
 from unift.errors import LostError, ProviderError, RunError, UniftError, UsageError
 from unift.provider import (
     Artifact,
+    Checkpoint,
     Event,
     Failure,
     Handle,
+    Keeping,
     Leftover,
     Pausing,
     Plan,
@@ -307,6 +309,17 @@ class Run:
                 return self
             self._row = self._store.update(self.id, State.QUEUED, handle=handle, failure=None)
         return self.refresh()
+
+    def checkpoints(self) -> list[Checkpoint]:
+        """Kept states that can answer, oldest first; none where the provider keeps none.
+
+        Raises:
+            ProviderError: The provider does not answer.
+        """
+        provider, handle = self._provider, self._row.handle
+        if handle is None or not isinstance(provider, Keeping):
+            return []
+        return list(provider.checkpoints(handle))
 
     # --- what it left at the provider ----------------------------------------------------------
 

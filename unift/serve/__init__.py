@@ -5,6 +5,6 @@ application behind it.
 """
 
 from unift.serve._app import create_app
-from unift.serve._server import Settings, serve
+from unift.serve._server import Settings, run_app, serve
 
-__all__ = ["Settings", "create_app", "serve"]
+__all__ = ["Settings", "create_app", "run_app", "serve"]

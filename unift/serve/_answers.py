@@ -16,6 +16,7 @@ from unift.serve._batcher import Batcher
 from unift.serve._requests import ChatBody, CompletionBody
 
 # How Qwen, Hermes and their kin write a call; a model that writes otherwise answers in plain text.
+_OPENS = "<tool_call>"
 _CALL = re.compile(r"<tool_call>\s*(\{.*?\})\s*</tool_call>", re.DOTALL)
 
 
@@ -55,8 +56,8 @@ class Answer:
         async for piece in self._pieces():
             text += piece.text
             logprobs += piece.logprobs
-            if piece.finish is not None:
-                finish, self.completion_tokens = piece.finish, piece.completion_tokens
+            self._count(piece)
+            finish = piece.finish or finish
         choice: dict[str, Any] = {"index": 0, "finish_reason": finish}
         if self._chat:
             content, calls = self._calls(text)
@@ -79,12 +80,14 @@ class Answer:
         held = ""
         async for piece in self._pieces():
             finish = piece.finish
-            if finish is not None:
-                self.completion_tokens = piece.completion_tokens
+            self._count(piece)
             text = piece.text
-            if self._turn.tools:  # a call is known only when it is complete
-                held, text = held + text, ""
+            if self._turn.tools:
+                held += text
+                text, held = _before_a_call(held)  # a call is told when it is complete
                 if finish is not None:
+                    if text:
+                        yield self._event({"content": text})
                     text, calls = self._calls(held)
                     for number, call in enumerate(calls):
                         yield self._event({"tool_calls": [{"index": number, **call}]})
@@ -116,6 +119,12 @@ class Answer:
         choice["text"] = delta.get("content", "")
         return _sse({**self._head("text_completion"), "choices": [choice]})
 
+    def _count(self, piece: Delta) -> None:
+        """The engine says the number of tokens at the end; until then a piece is about one."""
+        self.completion_tokens = (
+            piece.completion_tokens if piece.finish else (self.completion_tokens + 1)
+        )
+
     # --- parts --------------------------------------------------------------------------------
 
     def _head(self, kind: str) -> dict[str, Any]:
@@ -138,7 +147,9 @@ class Answer:
         calls: list[dict[str, Any]] = []
         if not self._turn.tools:
             return text, calls
-        for match in _CALL.finditer(text):
+        # Whoever wants one call at a time gets the first; the text of the others goes, too.
+        most = 1 if getattr(self._body, "parallel_tool_calls", None) is False else None
+        for match in list(_CALL.finditer(text))[:most]:
             try:
                 call: dict[str, Any] = json.loads(match[1])
                 function = {
@@ -168,6 +179,15 @@ class Answer:
             "top_logprobs": [dict(one.top) for one in found],
             "text_offset": offsets,
         }
+
+
+def _before_a_call(text: str) -> tuple[str, str]:
+    """What may be shown already, and what is or may become a call."""
+    at = text.find(_OPENS)
+    if at < 0:
+        tails = (n for n in range(min(len(text), len(_OPENS)), 0, -1))
+        at = len(text) - next((n for n in tails if _OPENS.startswith(text[-n:])), 0)
+    return text[:at], text[at:]
 
 
 def _chat_logprob(one: TokenLogprob) -> dict[str, Any]:

@@ -6,9 +6,10 @@ import re
 import time
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Any
 
-from fastapi import Depends, FastAPI, Header, Request, Response
+from anyio import to_thread
+from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, StreamingResponse
 from prometheus_client import generate_latest
@@ -18,19 +19,20 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from unift.engine import open_engine
 from unift.errors import UniftError
 from unift.provider import State
-from unift.runs import Store
+from unift.runs import Run, Store
 from unift.serve import _errors
 from unift.serve._answers import Answer
 from unift.serve._batcher import Batcher
-from unift.serve._conductor import Conductor
+from unift.serve._conductor import Conductor, cards
 from unift.serve._errors import ApiError
-from unift.serve._keys import Gate, read_keys
+from unift.serve._keys import Gate, Key
 from unift.serve._metrics import Metrics
 from unift.serve._requests import ChatBody, CompletionBody
 from unift.serve._shelf import Shelf
 from unift.serve._training import TRAINER, router
 from unift.serve._views import ORGANIZATION, model_name
-from unift.serve._vllm import Vllm
+from unift.serve._vllm import Starting, Vllm
+from unift.serve._who import Anybody, Chatter, Operator
 
 if TYPE_CHECKING:
     from unift.serve._server import Settings
@@ -39,26 +41,28 @@ _MIB = 1 << 20
 _UPLOAD_MIB = 512  # the vendor's limit of a file
 _BODY_MIB = 8
 # ft:BASE:unift:SUFFIX:RUN, and the name of a checkpoint of it
-_TUNED = re.compile(r"ft:.+:unift:[^:]*:([^:]+?)(:ckpt-step-\d+)?")
+_TUNED = re.compile(r"ft:.+:unift:[^:]*:([^:]+?)(?::ckpt-step-(\d+))?")
 
 
-def create_app(settings: Settings) -> FastAPI:
+def create_app(settings: Settings, starting: Starting | None = None) -> FastAPI:
     """The ASGI application. It trains and answers only while its lifespan runs.
+
+    An engine that cannot start is told to `starting`, or raised by the lifespan without one.
 
     Raises:
         UsageError: The key file or the base model cannot be used.
     """
     base = settings.base
     shelf, store = Shelf(), Store()
-    gate = Gate(read_keys(settings.key_file) if settings.key_file else [])
-    conductor = Conductor(shelf, store)
+    gate = Gate(settings.key_file)
+    conductor = Conductor(shelf, store, settings.jobs, cards(settings.jobs))
     vllm = Vllm(settings) if settings.engine == "vllm" else None
     batcher = None
     if vllm is None:
-        batcher = Batcher(open_engine(TRAINER, settings.model, settings.max_adapters))
+        batcher = Batcher(open_engine(TRAINER, settings.source, settings.max_adapters))
 
     def open_jobs() -> float:
-        return float(sum(not store.get(job.run).state.finished for job in shelf.jobs()))
+        return float(len(shelf.open_jobs()))
 
     metrics = Metrics(lambda: float(batcher.waiting) if batcher else 0.0, open_jobs)
 
@@ -67,7 +71,14 @@ def create_app(settings: Settings) -> FastAPI:
         if batcher:
             batcher.start()
         if vllm:
-            await vllm.start()
+            try:
+                await vllm.start(starting)
+            except UniftError as error:
+                if starting is None:
+                    raise
+                starting.fail(error)
+                yield
+                return
         conductor.start()
         yield
         conductor.stop()
@@ -77,20 +88,12 @@ def create_app(settings: Settings) -> FastAPI:
             await vllm.stop()
 
     app = FastAPI(title="unift serve", lifespan=lifespan, docs_url=None, redoc_url=None)
-    app.add_middleware(_Caps)
+    app.state.gate = gate
+    app.add_middleware(_Caps, gate=gate)
     app.add_exception_handler(ApiError, _errors.on_api_error)
     app.add_exception_handler(UniftError, _errors.on_unift_error)
     app.add_exception_handler(RequestValidationError, _errors.on_bad_request)
     app.add_exception_handler(HTTPException, _errors.on_http_error)
-
-    def chatting(authorization: Annotated[str | None, Header()] = None) -> str:
-        return gate.admit(authorization, "chat")
-
-    def training(authorization: Annotated[str | None, Header()] = None) -> str:
-        return gate.admit(authorization, "train")
-
-    def anybody(authorization: Annotated[str | None, Header()] = None) -> str:
-        return gate.admit(authorization, None)
 
     @app.middleware("http")
     async def count(request: Request, call: Callable[[Request], Awaitable[Response]]) -> Response:
@@ -102,80 +105,101 @@ def create_app(settings: Settings) -> FastAPI:
         metrics.seconds.labels(path).observe(time.perf_counter() - began)
         return answer
 
-    app.include_router(router(base, shelf, store, conductor), dependencies=[Depends(training)])
+    app.include_router(router(base, settings.source, shelf, store, conductor))
 
     # --- models -------------------------------------------------------------------------------
 
     def model_view(name: str, created: int) -> dict[str, Any]:
         return {"id": name, "object": "model", "created": created, "owned_by": ORGANIZATION}
 
-    def tuned() -> list[dict[str, Any]]:
+    def tuned(who: Key) -> list[dict[str, Any]]:
         return [
             model_view(model_name(base, job), job.created_at)
             for job in shelf.jobs()
-            if store.get(job.run).state is State.SUCCEEDED
+            if who.may_see(job.owner) and store.get(job.run).state is State.SUCCEEDED
         ]
 
-    def adapter_of(name: str) -> str | None:
-        """The folder of a tuned model's adapter; None for the base."""
+    def adapter_of(name: str, who: Key) -> str | None:
+        """The folder of a tuned model's adapter, or of a checkpoint's; None for the base."""
         if name == base:
             return None
         match = _TUNED.fullmatch(name)
         job = shelf.job(f"ftjob-{match[1]}") if match else None
-        row = store.get(job.run) if job else None
-        if job is None or row is None or row.artifact is None:
-            raise ApiError(404, f"The model '{name}' does not exist.", "model_not_found", "model")
-        return row.artifact.reference
+        if match is not None and job is not None and who.may_see(job.owner):
+            row = store.get(job.run)
+            if match[2] is None and row.artifact is not None:
+                return row.artifact.reference
+            for point in Run(row, store).checkpoints() if match[2] else ():
+                if str(point.step) == match[2]:
+                    return point.reference
+        raise ApiError(404, f"The model '{name}' does not exist.", "model_not_found", "model")
 
-    @app.get("/v1/models", dependencies=[Depends(anybody)])
-    def models() -> dict[str, Any]:
-        return {"object": "list", "data": [model_view(base, 0), *tuned()]}
+    @app.get("/v1/models")
+    def models(who: Anybody) -> dict[str, Any]:
+        return {"object": "list", "data": [model_view(base, 0), *tuned(who)]}
 
-    @app.get("/v1/models/{name:path}", dependencies=[Depends(anybody)])
-    def model(name: str) -> dict[str, Any]:
-        adapter_of(name)
+    @app.get("/v1/models/{name:path}")
+    def model(who: Anybody, name: str) -> dict[str, Any]:
+        adapter_of(name, who)
         return model_view(name, 0)
 
     # --- answers ------------------------------------------------------------------------------
 
-    async def answer(body: ChatBody | CompletionBody, request: Request) -> Response:
-        adapter = adapter_of(body.model)
+    async def answer(body: ChatBody | CompletionBody, request: Request, who: Key) -> Response:
+        adapter = await to_thread.run_sync(adapter_of, body.model, who)
         if vllm is not None:
-            return await vllm.forward(request.url.path, body, adapter)
+            gate.before(who, 1)
+
+            def spent(prompt: int, completion: int) -> None:  # the engine counts the prompt, too
+                note(prompt, completion)
+                gate.after(who, prompt + completion - 1)
+
+            return await vllm.forward(request.url.path, body, adapter, spent)
         assert batcher is not None
         made = Answer(batcher, body, adapter)
         await made.prepare()
+        gate.before(who, made.prompt_tokens)
         if body.stream:
-            return StreamingResponse(counted(made), media_type="text/event-stream")
-        whole = await made.whole()
-        note(made)
-        return JSONResponse(whole)
+            return StreamingResponse(counted(made, who), media_type="text/event-stream")
+        try:
+            return JSONResponse(await made.whole())
+        finally:
+            settle(made, who)
 
-    async def counted(made: Answer) -> AsyncGenerator[str]:
-        async for event in made.stream():
-            yield event
-        note(made)
+    async def counted(made: Answer, who: Key) -> AsyncGenerator[str]:
+        try:
+            async for event in made.stream():
+                yield event
+        finally:  # also of whoever hangs up
+            settle(made, who)
 
-    def note(made: Answer) -> None:
-        metrics.tokens.labels("prompt").inc(made.prompt_tokens)
-        metrics.tokens.labels("completion").inc(made.completion_tokens)
+    def settle(made: Answer, who: Key) -> None:
+        note(made.prompt_tokens, made.completion_tokens)
+        gate.after(who, made.completion_tokens)
 
-    @app.post("/v1/chat/completions", dependencies=[Depends(chatting)])
-    async def chat(body: ChatBody, request: Request) -> Response:
-        return await answer(body, request)
+    def note(prompt: int, completion: int) -> None:
+        metrics.tokens.labels("prompt").inc(prompt)
+        metrics.tokens.labels("completion").inc(completion)
 
-    @app.post("/v1/completions", dependencies=[Depends(chatting)])
-    async def completions(body: CompletionBody, request: Request) -> Response:
-        return await answer(body, request)
+    @app.post("/v1/chat/completions")
+    async def chat(who: Chatter, body: ChatBody, request: Request) -> Response:
+        return await answer(body, request, who)
+
+    @app.post("/v1/completions")
+    async def completions(who: Chatter, body: CompletionBody, request: Request) -> Response:
+        return await answer(body, request, who)
 
     # --- about the server ---------------------------------------------------------------------
 
     @app.get("/healthz")
-    def healthz() -> dict[str, Any]:
-        return {"status": "ok", "base": base, "engine": settings.engine}
+    def healthz(response: Response) -> dict[str, Any]:
+        well = vllm is None or vllm.alive
+        response.status_code = 200 if well else 503
+        status = "ok" if well else "the engine has ended"
+        return {"status": status, "base": base, "engine": settings.engine}
 
-    @app.get("/metrics", dependencies=[Depends(anybody)])
-    def shown() -> Response:
+    @app.get("/metrics")
+    def shown(_: Operator) -> Response:
         return Response(generate_latest(metrics.registry), media_type="text/plain; version=0.0.4")
 
     del count, models, model, chat, completions, healthz, shown  # registered, not called
@@ -187,15 +211,25 @@ class _TooLargeError(Exception):
 
 
 class _Caps:
-    """Refuses bodies that are too large, by their declared length and by what really comes."""
+    """Refuses bodies of strangers before they are read, and bodies that are too large, by their
+    declared length and by what really comes."""
 
-    def __init__(self, app: ASGIApp) -> None:
+    def __init__(self, app: ASGIApp, gate: Gate) -> None:
         self._app = app
+        self._gate = gate
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
+        if scope["method"] == "POST":
+            header = dict(scope["headers"]).get(b"authorization", b"").decode("latin-1")
+            try:
+                self._gate.known(header)
+            except ApiError as error:
+                text = _errors.document(error.status, error.message, error.code, None)
+                await JSONResponse(text, error.status)(scope, receive, send)
+                return
         cap = (_UPLOAD_MIB + 1 if scope["path"] == "/v1/files" else _BODY_MIB) * _MIB
         declared = dict(scope["headers"]).get(b"content-length", b"0")
         seen = 0

@@ -1,12 +1,21 @@
-"""API keys: hashed at rest, compared in constant time, each with scopes and a rate."""
+"""API keys: hashed at rest, compared in constant time, each with scopes, limits and things of its
+own.
+
+Whatever a key makes (files, jobs, models) belongs to its name. It sees its own, and what belongs to
+the names in `sees`; it changes its own alone. The scope "admin" sees and changes everything. A name
+that is given out again, with a new key, keeps what it had: that is how a key is renewed.
+"""
 
 from __future__ import annotations
 
 import hashlib
 import hmac
 import json
+import logging
+import math
 import os
 import secrets
+import threading
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -18,8 +27,12 @@ from unift._text import did_you_mean
 from unift.errors import UsageError
 from unift.serve._errors import ApiError
 
-Scope = Literal["chat", "train"]
-SCOPES: tuple[Scope, ...] = ("chat", "train")
+log = logging.getLogger("unift.serve")
+Scope = Literal["read", "train", "chat", "admin"]
+SCOPES: tuple[Scope, ...] = ("read", "train", "chat", "admin")
+_USUAL: tuple[Scope, ...] = ("read", "train", "chat")
+#: What else a scope includes: who trains follows the training.
+_INCLUDES: dict[Scope, tuple[Scope, ...]] = {"train": ("read",), "admin": SCOPES}
 _PREFIX = "sk-unift-"
 
 
@@ -30,8 +43,23 @@ class Key(BaseModel):
 
     name: str
     sha256: str
-    scopes: tuple[Scope, ...] = SCOPES
+    scopes: tuple[Scope, ...] = _USUAL
+    sees: tuple[str, ...] = ()
     requests_per_minute: int | None = Field(default=None, gt=0)
+    tokens_per_minute: int | None = Field(default=None, gt=0)
+
+    def can(self, scope: Scope) -> bool:
+        return any(scope in (own, *_INCLUDES.get(own, ())) for own in self.scopes)
+
+    def may_see(self, owner: str) -> bool:
+        return "admin" in self.scopes or owner == self.name or owner in self.sees
+
+    def may_change(self, owner: str) -> bool:
+        return "admin" in self.scopes or owner == self.name
+
+
+#: Whoever comes to a server without keys, which only this machine can reach.
+LOOPBACK = Key(name="loopback", sha256="", scopes=SCOPES)
 
 
 class KeyFile(BaseModel):
@@ -43,7 +71,7 @@ class KeyFile(BaseModel):
 
 
 def scopes_of(names: Sequence[str] | None) -> tuple[Scope, ...]:
-    """Names of scopes as scopes; all of them for none.
+    """Names of scopes as scopes; for none all but "admin".
 
     Raises:
         UsageError: There is no such scope.
@@ -56,7 +84,7 @@ def scopes_of(names: Sequence[str] | None) -> tuple[Scope, ...]:
                 where="--scope",
                 fix=did_you_mean(name, SCOPES),
             )
-    return tuple(scope for scope in SCOPES if not names or scope in names)
+    return tuple(scope for scope in SCOPES if scope in (names or _USUAL))
 
 
 def read_keys(path: Path) -> list[Key]:
@@ -87,8 +115,11 @@ def read_keys(path: Path) -> list[Key]:
 def add_key(
     path: Path,
     name: str,
-    scopes: tuple[Scope, ...] = SCOPES,
+    scopes: tuple[Scope, ...] = _USUAL,
+    *,
+    sees: Sequence[str] = (),
     requests_per_minute: int | None = None,
+    tokens_per_minute: int | None = None,
 ) -> str:
     """Make a key and add its hash to the file (mode 600). Returns the key, which is kept nowhere.
 
@@ -104,8 +135,16 @@ def add_key(
             fix="take another name, or delete that line first",
         )
     made = _PREFIX + secrets.token_urlsafe(32)
-    limit = requests_per_minute
-    keys.append(Key(name=name, sha256=_hash(made), scopes=scopes, requests_per_minute=limit))
+    keys.append(
+        Key(
+            name=name,
+            sha256=_hash(made),
+            scopes=scopes,
+            sees=tuple(sees),
+            requests_per_minute=requests_per_minute,
+            tokens_per_minute=tokens_per_minute,
+        )
+    )
     part = path.with_name(path.name + ".part")
     descriptor = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
     with os.fdopen(descriptor, "w") as file:
@@ -115,46 +154,110 @@ def add_key(
 
 
 class Gate:
-    """Lets requests in. Without keys (loopback only) everybody may do everything."""
+    """Lets requests in. Without a key file (loopback only) everybody may do everything.
 
-    def __init__(self, keys: list[Key]) -> None:
-        self._keys = keys
-        self._used: dict[str, tuple[float, float]] = {}  # name -> (tokens left, as of)
+    The file is read again when it changes, so that keys come and go without a restart.
+    """
 
-    def admit(self, header: str | None, scope: Scope | None) -> str:
-        """The name of the key of a request.
+    def __init__(self, path: Path | None) -> None:
+        self._path = path
+        self._seen = _stamp(path) if path else None
+        self._keys = read_keys(path) if path else []
+        self._requests = _Buckets("ask {} times")
+        self._tokens = _Buckets("use {} tokens")
+
+    def admit(self, header: str | None, scope: Scope | None) -> Key:
+        """The key of a request.
 
         Raises:
             ApiError: 401 no or a wrong key, 403 not for this, 429 too many requests.
         """
-        if not self._keys:
-            return "loopback"
+        key = self.known(header)
+        if scope is not None and not key.can(scope):
+            raise ApiError(403, f"This key is not for '{scope}'.", "wrong_scope")
+        self._requests.take(key.name, key.requests_per_minute, 1)
+        return key
+
+    def known(self, header: str | None) -> Key:
+        """Whose key it is, nothing charged.
+
+        Raises:
+            ApiError: 401 no or a wrong key.
+        """
+        if self._path is None:
+            return LOOPBACK
+        self._reread(self._path)
         given = _hash((header or "").removeprefix("Bearer ").strip())
         # All of them, always: the time tells nothing about which one was near.
         matches = [key for key in self._keys if hmac.compare_digest(key.sha256, given)]
         if not matches:
             raise ApiError(401, "The API key is missing or wrong.", "invalid_api_key")
-        key = matches[0]
-        if scope is not None and scope not in key.scopes:
-            raise ApiError(403, f"This key is not for '{scope}'.", "wrong_scope")
-        if key.requests_per_minute is not None:
-            self._charge(key.name, key.requests_per_minute)
-        return key.name
+        return matches[0]
 
-    def _charge(self, name: str, rate: int) -> None:
-        """A bucket that holds a minute's worth and refills evenly."""
+    def before(self, key: Key, prompt: int) -> None:
+        """Charge the tokens of a question.
+
+        Raises:
+            ApiError: 429 too many tokens.
+        """
+        self._tokens.take(key.name, key.tokens_per_minute, max(1, prompt))
+
+    def after(self, key: Key, completion: int) -> None:
+        """Charge the tokens of an answer, whose number nobody knew before; the next one waits."""
+        self._tokens.owe(key.name, key.tokens_per_minute, completion)
+
+    def _reread(self, path: Path) -> None:
+        stamp = _stamp(path)
+        if stamp == self._seen:
+            return
+        self._seen = stamp
+        try:
+            self._keys = read_keys(path)
+        except UsageError as error:  # the keys that were good a moment ago still are
+            log.warning("%s; the keys read before go on", error.message)
+
+
+class _Buckets:
+    """One for a name: it holds a minute's worth and refills evenly. Owing makes the next wait."""
+
+    def __init__(self, does: str) -> None:
+        self._does = does
+        self._left: dict[str, tuple[float, float]] = {}  # name -> (left, as of)
+        self._lock = threading.Lock()
+
+    def take(self, name: str, rate: int | None, amount: int) -> None:
+        if rate is None:
+            return
+        with self._lock:
+            left, now = self._now(name, rate)
+            if left < min(amount, rate):
+                wait = (min(amount, rate) - left) * 60 / rate
+                raise ApiError(
+                    429,
+                    f"This key may {self._does.format(rate)} a minute.",
+                    "rate_limit_exceeded",
+                    headers={"Retry-After": str(max(1, math.ceil(wait)))},
+                )
+            self._left[name] = (left - amount, now)
+
+    def owe(self, name: str, rate: int | None, amount: int) -> None:
+        if rate is not None:
+            with self._lock:
+                left, now = self._now(name, rate)
+                self._left[name] = (left - amount, now)
+
+    def _now(self, name: str, rate: int) -> tuple[float, float]:
         now = time.monotonic()
-        left, since = self._used.get(name, (float(rate), now))
-        left = min(float(rate), left + (now - since) * rate / 60)
-        if left < 1:
-            wait = (1 - left) * 60 / rate
-            raise ApiError(
-                429,
-                f"This key may ask {rate} times a minute.",
-                "rate_limit_exceeded",
-                headers={"Retry-After": str(max(1, round(wait)))},
-            )
-        self._used[name] = (left - 1, now)
+        left, since = self._left.get(name, (float(rate), now))
+        return min(float(rate), left + (now - since) * rate / 60), now
+
+
+def _stamp(path: Path) -> tuple[int, int] | None:
+    try:
+        found = path.stat()
+    except OSError:
+        return None
+    return found.st_mtime_ns, found.st_ino
 
 
 def _hash(key: str) -> str:

@@ -181,8 +181,10 @@ class Supervised(_Body):
 
 
 class Method(_Body):
-    type: Literal["supervised"]
+    type: Literal["supervised", "dpo", "reinforcement"]
     supervised: Supervised = Supervised()
+    dpo: dict[str, Any] | None = None
+    reinforcement: dict[str, Any] | None = None
 
 
 class JobBody(_Body):

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import ipaddress
 import sys
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from unift.errors import UsageError
+
+if TYPE_CHECKING:
+    from unift.serve._vllm import Starting
 
 
 @dataclass(frozen=True)
@@ -26,6 +30,7 @@ class Settings:
     insecure_loopback: bool = False
     engine: Literal["local", "vllm"] = "local"
     max_adapters: int = 16
+    jobs: int = 1
     vllm_python: str = sys.executable
 
     def __post_init__(self) -> None:
@@ -50,9 +55,14 @@ class Settings:
     @property
     def base(self) -> str:
         """The name under which the base model is served."""
+        return Path(self.source).name if Path(self.source).is_dir() else self.source
+
+    @property
+    def source(self) -> str:
+        """What the trainer and the local engine load: demo, a whole path or a hub id."""
         name = self.model.removeprefix("hf:").removeprefix("path:")
         folder = Path(name).expanduser()
-        return folder.resolve().name if folder.is_dir() else name
+        return str(folder.resolve()) if folder.is_dir() else name
 
     @property
     def folder(self) -> str:
@@ -61,7 +71,7 @@ class Settings:
             from unift.demo import model_path
 
             return str(model_path())
-        return self.model.removeprefix("hf:").removeprefix("path:")
+        return self.source
 
 
 def serve(settings: Settings) -> None:
@@ -71,6 +81,27 @@ def serve(settings: Settings) -> None:
 
     Raises:
         UsageError: The address is taken, or the model or the keys cannot be used.
+        RunError: The engine ended while it started.
+    """
+    from unift.serve._app import create_app
+    from unift.serve._vllm import Starting
+
+    starting = Starting()
+    run_app(lambda: create_app(settings, starting), settings.host, settings.port, starting)
+
+
+def run_app(
+    make: Callable[[], Any], host: str, port: int, starting: Starting | None = None
+) -> None:
+    """Serve an ASGI application at an address until a signal says stop; drains, and returns.
+
+    Args:
+        make: Makes the application once the address is known to be free.
+        starting: Lets the application say that it cannot start, and see that it need not.
+
+    Raises:
+        UsageError: The address is taken.
+        UniftError: What the application told `starting`.
     """
     import signal
     import socket
@@ -79,24 +110,23 @@ def serve(settings: Settings) -> None:
 
     import uvicorn
 
-    from unift.serve._app import create_app
-
-    family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
-    listener = socket.socket(family)
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    # Named as TCP, or asyncio leaves Nagle's algorithm on and each answer waits 40 ms for an ACK.
+    listener = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
-        listener.bind((settings.host, settings.port))
+        listener.bind((host, port))
     except OSError as error:
         listener.close()
         raise UsageError(
-            f"The address {settings.host}:{settings.port} cannot be used: {error.strerror}.",
+            f"The address {host}:{port} cannot be used: {error.strerror}.",
             code="address_in_use",
             where="--port",
             fix="take another port",
         ) from error
     with listener:
         config = uvicorn.Config(
-            create_app(settings),
+            make(),
             log_level="warning",
             timeout_graceful_shutdown=60,
             server_header=False,
@@ -116,7 +146,13 @@ def serve(settings: Settings) -> None:
                     for number, handler in before.items():
                         signal.signal(number, handler)
 
-        Server(config).run(sockets=[listener])
+        server = Server(config)
+        if starting is not None:
+            starting.is_over = lambda: server.should_exit
+            starting.end = lambda: setattr(server, "should_exit", True)
+        server.run(sockets=[listener])
+    if starting is not None and starting.failure is not None:
+        raise starting.failure
 
 
 def _loopback(host: str) -> bool:

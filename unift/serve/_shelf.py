@@ -18,11 +18,17 @@ from unift._home import home
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS files (
   seq INTEGER PRIMARY KEY, id TEXT UNIQUE NOT NULL, filename TEXT NOT NULL, bytes INTEGER NOT NULL,
-  created_at INTEGER NOT NULL, purpose TEXT NOT NULL);
+  created_at INTEGER NOT NULL, purpose TEXT NOT NULL, owner TEXT NOT NULL DEFAULT '');
 CREATE TABLE IF NOT EXISTS jobs (
   seq INTEGER PRIMARY KEY, run TEXT UNIQUE NOT NULL, body TEXT NOT NULL,
-  created_at INTEGER NOT NULL, wish TEXT NOT NULL DEFAULT '');
+  created_at INTEGER NOT NULL, wish TEXT NOT NULL DEFAULT '', owner TEXT NOT NULL DEFAULT '',
+  over INTEGER NOT NULL DEFAULT 0);
 """
+#: Columns that came later, for a shelf of an earlier version.
+_ADDED = {
+    "files": {"owner": "TEXT NOT NULL DEFAULT ''"},
+    "jobs": {"owner": "TEXT NOT NULL DEFAULT ''", "over": "INTEGER NOT NULL DEFAULT 0"},
+}
 _CHUNK = 1 << 20
 
 
@@ -34,19 +40,23 @@ class StoredFile(BaseModel):
     bytes: int
     created_at: int
     purpose: str
+    owner: str
 
     def as_dict(self) -> dict[str, Any]:
         """The vendor's file object."""
-        return {"object": "file", "status": "processed", **self.model_dump()}
+        return {"object": "file", "status": "processed", **self.model_dump(exclude={"owner"})}
 
 
 class Job(BaseModel):
-    """A job: the run that it is, what was asked for, and what its owner wishes now."""
+    """A job: the run that it is, what was asked for, and what its owner wishes now. `over` is set
+    once the run has ended and nobody wishes anything of it any more."""
 
     run: str
     body: dict[str, Any]
     created_at: int
     wish: str  # "", "pause", "resume" or "cancel"
+    owner: str  # the name of a key
+    over: bool
 
     @property
     def id(self) -> str:
@@ -61,6 +71,10 @@ class Shelf:
         (self._folder / "files").mkdir(parents=True, exist_ok=True)
         with self._open() as db:
             db.executescript(_SCHEMA)
+            for table, columns in _ADDED.items():
+                there = {row["name"] for row in db.execute(f"PRAGMA table_info({table})")}
+                for column in columns.keys() - there:
+                    db.execute(f"ALTER TABLE {table} ADD COLUMN {column} {columns[column]}")
 
     @contextmanager
     def _open(self) -> Generator[sqlite3.Connection]:
@@ -76,7 +90,7 @@ class Shelf:
     # --- files --------------------------------------------------------------------------------
 
     def add_file(
-        self, name: str, content: BinaryIO, purpose: str, file_id: str | None = None
+        self, name: str, content: BinaryIO, purpose: str, owner: str, file_id: str | None = None
     ) -> StoredFile:
         """Keep a file; one with a given id is kept once."""
         file_id = file_id or f"file-{secrets.token_hex(12)}"
@@ -89,9 +103,9 @@ class Shelf:
         part.replace(path)
         with self._open() as db:
             db.execute(
-                "INSERT OR IGNORE INTO files (id, filename, bytes, created_at, purpose)"
-                " VALUES (?,?,?,?,?)",
-                (file_id, name, size, int(time.time()), purpose),
+                "INSERT OR IGNORE INTO files (id, filename, bytes, created_at, purpose, owner)"
+                " VALUES (?,?,?,?,?,?)",
+                (file_id, name, size, int(time.time()), purpose, owner),
             )
         found = self.file(file_id)
         assert found is not None
@@ -122,11 +136,11 @@ class Shelf:
 
     # --- jobs ---------------------------------------------------------------------------------
 
-    def add_job(self, run: str, body: dict[str, Any]) -> Job:
+    def add_job(self, run: str, body: dict[str, Any], owner: str) -> Job:
         with self._open() as db:
             db.execute(
-                "INSERT INTO jobs (run, body, created_at) VALUES (?,?,?)",
-                (run, json.dumps(body), int(time.time())),
+                "INSERT INTO jobs (run, body, created_at, owner) VALUES (?,?,?,?)",
+                (run, json.dumps(body), int(time.time()), owner),
             )
         found = self.job(f"ftjob-{run}")
         assert found is not None
@@ -143,9 +157,25 @@ class Shelf:
         with self._open() as db:
             return [_job(row) for row in db.execute("SELECT * FROM jobs ORDER BY seq DESC")]
 
+    def open_jobs(self) -> list[Job]:
+        """Those that are not over, oldest first."""
+        with self._open() as db:
+            rows = db.execute("SELECT * FROM jobs WHERE NOT over ORDER BY seq").fetchall()
+        return [_job(row) for row in rows]
+
+    def close_job(self, run: str) -> None:
+        """Nothing will happen to it any more."""
+        with self._open() as db:
+            db.execute("UPDATE jobs SET over=1, wish='' WHERE run=?", (run,))
+
     def wish(self, run: str, wish: str) -> None:
         with self._open() as db:
-            db.execute("UPDATE jobs SET wish=? WHERE run=?", (wish, run))
+            db.execute("UPDATE jobs SET wish=?, over=0 WHERE run=?", (wish, run))
+
+    def granted(self, job: Job) -> None:
+        """Forget the wish that the job had, unless there is another one by now."""
+        with self._open() as db:
+            db.execute("UPDATE jobs SET wish='' WHERE run=? AND wish=?", (job.run, job.wish))
 
 
 def _columns(row: sqlite3.Row) -> dict[str, Any]:

@@ -17,9 +17,11 @@ from unift.provider import State
 from unift.runs import Store
 from unift.serve._conductor import Conductor
 from unift.serve._errors import ApiError
+from unift.serve._keys import Key
 from unift.serve._requests import JobBody
 from unift.serve._shelf import Job, Shelf, StoredFile
 from unift.serve._views import checkpoint_views, event_views, job_view
+from unift.serve._who import Reader, Trainer
 
 TRAINER = "local-lora"
 #: The vendor multiplies a rate that it does not publish; we multiply the local provider's own
@@ -30,54 +32,61 @@ _PURPOSES = ("fine-tune", "user_data", "batch", "assistants", "vision", "evals")
 Limit = Annotated[int, Query(ge=1, le=10_000)]
 
 
-def router(base: str, shelf: Shelf, store: Store, conductor: Conductor) -> APIRouter:
-    """The endpoints; all of them need the scope "train" (see the app)."""
+def router(base: str, source: str, shelf: Shelf, store: Store, conductor: Conductor) -> APIRouter:
+    """The endpoints. What a key may not see does not exist for it. `base` is the name of the model
+    that is trained, `source` what the trainer loads."""
     routes = APIRouter(prefix="/v1")
 
-    def known_file(file_id: str) -> StoredFile:
+    def known_file(file_id: str, who: Key) -> StoredFile:
         found = shelf.file(file_id)
-        if found is None:
+        if found is None or not who.may_see(found.owner):
             raise ApiError(404, f"No such File object: {file_id}", "not_found", "id")
         return found
 
-    def known_job(job_id: str) -> Job:
+    def known_job(job_id: str, who: Key) -> Job:
         found = shelf.job(job_id)
-        if found is None:
+        if found is None or not who.may_see(found.owner):
             raise ApiError(404, f"Could not find fine tune: {job_id}", "fine_tune_not_found", "id")
         return found
+
+    def own(owner: str, who: Key) -> None:
+        if not who.may_change(owner):
+            raise ApiError(403, f"This belongs to '{owner}'; you may only see it.", "not_yours")
 
     def view(job: Job) -> dict[str, Any]:
         return job_view(job, base, store, shelf)
 
     @routes.post("/files")
     def upload(
+        who: Trainer,
         file: Annotated[UploadFile, File()],
         purpose: Annotated[str, Form()],
     ) -> dict[str, Any]:
         if purpose not in _PURPOSES:
             raise ApiError(400, f"purpose is one of {', '.join(_PURPOSES)}.", None, "purpose")
         name = PurePosixPath((file.filename or "file").replace("\\", "/")).name or "file"
-        return shelf.add_file(name, file.file, purpose).as_dict()
+        return shelf.add_file(name, file.file, purpose, who.name).as_dict()
 
     @routes.get("/files")
     def files(
-        purpose: str | None = None, after: str | None = None, limit: Limit = 10_000
+        who: Reader, purpose: str | None = None, after: str | None = None, limit: Limit = 10_000
     ) -> dict[str, Any]:
-        return page([one.as_dict() for one in shelf.files(purpose)], after, limit)
+        seen = [one.as_dict() for one in shelf.files(purpose) if who.may_see(one.owner)]
+        return page(seen, after, limit)
 
     @routes.get("/files/{file_id}")
-    def file(file_id: str) -> dict[str, Any]:
-        return known_file(file_id).as_dict()
+    def file(who: Reader, file_id: str) -> dict[str, Any]:
+        return known_file(file_id, who).as_dict()
 
     @routes.get("/files/{file_id}/content", response_class=FileResponse)
-    def content(file_id: str) -> FileResponse:
-        known_file(file_id)
+    def content(who: Reader, file_id: str) -> FileResponse:
+        known_file(file_id, who)
         return FileResponse(shelf.path(file_id), media_type="application/octet-stream")
 
     @routes.delete("/files/{file_id}")
-    def delete(file_id: str) -> dict[str, Any]:
-        known_file(file_id)
-        for job in shelf.jobs():
+    def delete(who: Trainer, file_id: str) -> dict[str, Any]:
+        own(known_file(file_id, who).owner, who)
+        for job in shelf.open_jobs():
             used = file_id in (job.body["training_file"], job.body.get("validation_file"))
             if used and not store.get(job.run).state.finished:
                 raise ApiError(409, f"{job.id} still needs the file.", "file_in_use", "id")
@@ -85,18 +94,23 @@ def router(base: str, shelf: Shelf, store: Store, conductor: Conductor) -> APIRo
         return {"id": file_id, "object": "file", "deleted": True}
 
     @routes.post("/fine_tuning/jobs")
-    async def create(body: JobBody) -> dict[str, Any]:
+    async def create(who: Trainer, body: JobBody) -> dict[str, Any]:
         if body.model != base:
             raise ApiError(
                 400, f"This server trains '{base}' only.", "model_not_available", "model"
             )
-        known_file(body.training_file)
+        _check_method(body)
+        known_file(body.training_file, who)
         if body.validation_file:
-            known_file(body.validation_file)
-        return await to_thread.run_sync(lambda: view(_create(body, shelf, store, conductor)))
+            known_file(body.validation_file, who)
+        return await to_thread.run_sync(
+            lambda: view(_create(body, source, who, shelf, store, conductor))
+        )
 
     @routes.get("/fine_tuning/jobs")
-    def jobs(request: Request, after: str | None = None, limit: Limit = 20) -> dict[str, Any]:
+    def jobs(
+        who: Reader, request: Request, after: str | None = None, limit: Limit = 20
+    ) -> dict[str, Any]:
         wanted: dict[str, str] = {}
         for key, value in request.query_params.items():
             if match := re.fullmatch(r"metadata\[(.+)\]", key):
@@ -105,48 +119,56 @@ def router(base: str, shelf: Shelf, store: Store, conductor: Conductor) -> APIRo
         found = [
             job
             for job in shelf.jobs()
-            if wanted.items() <= (job.body.get("metadata") or {}).items()
+            if who.may_see(job.owner)
+            and wanted.items() <= (job.body.get("metadata") or {}).items()
             and not (bare and job.body.get("metadata"))
         ]
         return page(
-            [{"id": job.id} for job in found], after, limit, lambda one: view(known_job(one["id"]))
+            [{"id": job.id} for job in found],
+            after,
+            limit,
+            lambda one: view(known_job(one["id"], who)),
         )
 
     @routes.get("/fine_tuning/jobs/{job_id}")
-    def job(job_id: str) -> dict[str, Any]:
-        return view(known_job(job_id))
+    def job(who: Reader, job_id: str) -> dict[str, Any]:
+        return view(known_job(job_id, who))
 
     @routes.get("/fine_tuning/jobs/{job_id}/events")
-    def events(job_id: str, after: str | None = None, limit: Limit = 20) -> dict[str, Any]:
-        return page(event_views(known_job(job_id), store), after, limit)
+    def events(
+        who: Reader, job_id: str, after: str | None = None, limit: Limit = 20
+    ) -> dict[str, Any]:
+        return page(event_views(known_job(job_id, who), store), after, limit)
 
     @routes.get("/fine_tuning/jobs/{job_id}/checkpoints")
-    def checkpoints(job_id: str, after: str | None = None, limit: Limit = 10) -> dict[str, Any]:
-        return page(checkpoint_views(known_job(job_id), base, store), after, limit)
+    def checkpoints(
+        who: Reader, job_id: str, after: str | None = None, limit: Limit = 10
+    ) -> dict[str, Any]:
+        return page(checkpoint_views(known_job(job_id, who), base, store), after, limit)
 
-    def act(job_id: str, wish: str) -> dict[str, Any]:
-        found = known_job(job_id)
+    def act(who: Key, job_id: str, wish: str) -> dict[str, Any]:
+        found = known_job(job_id, who)
+        own(found.owner, who)
         state = store.get(found.run).state
-        paused = found.wish == "pause"
-        over = state.finished and not (paused and state is State.CANCELLED)
-        if over or (wish == "resume" and not paused) or (wish == "pause" and paused):
+        paused = found.wish == "pause" or (state is State.PAUSED and found.wish != "resume")
+        if state.finished or (wish == "resume" and not paused) or (wish == "pause" and paused):
             now = view(found)["status"]
             raise ApiError(400, f"The job is {now}; it cannot {wish}.", "invalid_state")
         shelf.wish(found.run, wish)
         conductor.wake()
-        return view(known_job(job_id))
+        return view(known_job(job_id, who))
 
     @routes.post("/fine_tuning/jobs/{job_id}/cancel")
-    def cancel(job_id: str) -> dict[str, Any]:
-        return act(job_id, "cancel")
+    def cancel(who: Trainer, job_id: str) -> dict[str, Any]:
+        return act(who, job_id, "cancel")
 
     @routes.post("/fine_tuning/jobs/{job_id}/pause")
-    def pause(job_id: str) -> dict[str, Any]:
-        return act(job_id, "pause")
+    def pause(who: Trainer, job_id: str) -> dict[str, Any]:
+        return act(who, job_id, "pause")
 
     @routes.post("/fine_tuning/jobs/{job_id}/resume")
-    def resume(job_id: str) -> dict[str, Any]:
-        return act(job_id, "resume")
+    def resume(who: Trainer, job_id: str) -> dict[str, Any]:
+        return act(who, job_id, "resume")
 
     del upload, files, file, content, delete, create, jobs, job  # registered, not called
     del events, checkpoints, cancel, pause, resume
@@ -176,7 +198,23 @@ def page(
     }
 
 
-def _create(body: JobBody, shelf: Shelf, store: Store, conductor: Conductor) -> Job:
+def _check_method(body: JobBody) -> None:
+    """Refuse what nobody here can train, before a file is read."""
+    kind = body.method.type if body.method else "supervised"
+    if kind != "supervised":
+        raise ApiError(
+            400,
+            f"This server trains by method 'supervised' alone, not by '{kind}'. Nothing was "
+            "started. Rows with a preferred answer can be trained as supervised ones: unift "
+            "convert FILE --to openai-chat",
+            "unsupported_method",
+            "method.type",
+        )
+
+
+def _create(
+    body: JobBody, source: str, who: Key, shelf: Shelf, store: Store, conductor: Conductor
+) -> Job:
     """Plan now, so that a bad file is refused at once; train when it is its turn."""
 
     def number(value: Any) -> Any:
@@ -186,7 +224,7 @@ def _create(body: JobBody, shelf: Shelf, store: Store, conductor: Conductor) -> 
     try:
         planned = make_plan(
             provider=TRAINER,
-            model=body.model,
+            model=source,
             data=str(shelf.path(body.training_file)),
             validation=str(shelf.path(body.validation_file)) if body.validation_file else None,
             name=body.suffix,
@@ -206,6 +244,6 @@ def _create(body: JobBody, shelf: Shelf, store: Store, conductor: Conductor) -> 
     kept |= {"suffix": body.suffix, "metadata": body.metadata}
     if multiplier is not None:
         kept["multiplier"] = multiplier
-    job = shelf.add_job(store.create(planned).id, kept)
+    job = shelf.add_job(store.create(planned).id, kept, who.name)
     conductor.wake()
     return job

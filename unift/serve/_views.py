@@ -6,7 +6,7 @@ import io
 from typing import Any
 
 from unift.provider import Event, State
-from unift.runs import Store
+from unift.runs import Run, Store
 from unift.serve._shelf import Job, Shelf
 
 ORGANIZATION = "unift"
@@ -32,9 +32,9 @@ def model_name(base: str, job: Job) -> str:
 def word(job: Job, state: State) -> str:
     """The vendor's word. The SDK's enumeration lacks "paused" and "pausing"; its own service and
     its OpenAPI example use them."""
-    if job.wish == "pause":
-        return "paused" if state in (State.PLANNED, State.CANCELLED) else "pausing"
-    if job.wish == "resume" and state.finished:
+    if job.wish == "pause" and not state.finished:
+        return "paused" if state in (State.PLANNED, State.PAUSED) else "pausing"
+    if job.wish == "resume" and state is State.PAUSED:
         return "queued"
     return _WORDS[state]
 
@@ -107,27 +107,34 @@ def _event(job: Job, event: Event) -> dict[str, Any]:
 
 
 def checkpoint_views(job: Job, base: str, store: Store) -> list[dict[str, Any]]:
-    """The model that was kept: the best one. Earlier ones are for resuming, not for answering."""
+    """Every kept state, newest first; the one that became the model goes by the model's name."""
     row = store.get(job.run)
-    if row.artifact is None:
-        return []
-    metrics = row.artifact.metrics
-    step = int(metrics.get("step", 0))
-    names = {"validation_loss": "full_valid_loss", "loss": "train_loss"}
-    return [
-        {
-            "id": f"ftckpt-{job.run}-{step:06d}",
-            "object": "fine_tuning.job.checkpoint",
-            "created_at": int(row.updated.timestamp()),
-            "fine_tuned_model_checkpoint": model_name(base, job),
-            "fine_tuning_job_id": job.id,
-            "metrics": {
-                "step": float(step),
-                **{new: metrics[old] for old, new in names.items() if old in metrics},
-            },
-            "step_number": step,
-        }
-    ]
+    chosen = int(row.artifact.metrics.get("step", -1)) if row.artifact else -1
+    losses = {
+        int(event.data["step"]): event.data["loss"]
+        for event in store.events(job.run)
+        if event.kind == "metrics" and "loss" in event.data
+    }
+    found: list[dict[str, Any]] = []
+    for point in Run(row, store).checkpoints():
+        metrics = {"step": float(point.step)}
+        if point.step in losses:
+            metrics["train_loss"] = losses[point.step]
+        if "validation_loss" in point.metrics:
+            metrics["full_valid_loss"] = point.metrics["validation_loss"]
+        end = "" if point.step == chosen else f":ckpt-step-{point.step}"
+        found.append(
+            {
+                "id": f"ftckpt-{job.run}-{point.step:06d}",
+                "object": "fine_tuning.job.checkpoint",
+                "created_at": int(point.at.timestamp()),
+                "fine_tuned_model_checkpoint": model_name(base, job) + end,
+                "fine_tuning_job_id": job.id,
+                "metrics": metrics,
+                "step_number": point.step,
+            }
+        )
+    return found[::-1]
 
 
 def _results(job: Job, store: Store, shelf: Shelf) -> str:
@@ -143,5 +150,6 @@ def _results(job: Job, store: Store, shelf: Shelf) -> str:
             lines.append(f"{step},{data.get('loss', '')},,{data.get('validation_loss', '')},")
         text = "\n".join(lines) + "\n"
         name = f"{job.id}.csv"
-        shelf.add_file(name, io.BytesIO(text.encode()), "fine-tune-results", file_id)
+        content = io.BytesIO(text.encode())
+        shelf.add_file(name, content, "fine-tune-results", job.owner, file_id)
     return file_id

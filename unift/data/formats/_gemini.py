@@ -21,10 +21,15 @@ from unift.data.formats._model import (
     list_field,
     object_field,
     plain_text,
+    unread,
 )
 
 _ROLES = {"user": "user", "model": "assistant", "function": "user", "tool": "user"}
 _TYPES = ("OBJECT", "ARRAY", "STRING", "INTEGER", "NUMBER", "BOOLEAN", "NULL")
+_PART = (
+    "text", "fileData", "file_data", "inlineData", "inline_data", "functionCall",
+    "functionResponse",
+)  # fmt: skip
 _SYSTEM = ("systemInstruction", "system_instruction")
 
 
@@ -38,6 +43,7 @@ class _Reader:
         self.messages: list[Message] = []
         self.places: list[Path] = []
         self.bad = False
+        self.unread: list[Path] = []
 
     def fail(self, code: str, path: Path, message: str) -> None:
         self.bad = True
@@ -77,12 +83,14 @@ class _Reader:
         if parts is None:
             self.bad = True
             return
+        self.unread += unread(fields, ("role", "parts"), path)
         said: list[dict[str, Any]] = []
         calls: list[dict[str, Any]] = []
         results = 0
         for index, part in enumerate(parts):
             here = (*path, "parts", index)
             each = cast("dict[str, Any]", part) if isinstance(part, dict) else {}
+            self.unread += unread(each, _PART, here)
             if isinstance(each.get("functionCall"), dict) and role == "assistant":
                 calls.append(self._call(cast("dict[str, Any]", each["functionCall"])))
             elif isinstance(each.get("functionResponse"), dict) and role == "user":
@@ -199,6 +207,7 @@ def _read_base(fields: dict[str, Any], note: Note, *more: str) -> tuple[_Reader,
     known = ("contents", "tools", *_SYSTEM, *more)
     row = Row("chat", reader.messages, tools=_read_tools(fields, note), places=reader.places)
     row.extra = {key: value for key, value in fields.items() if key not in known}
+    row.unread = reader.unread
     return None if reader.bad else (reader, row)
 
 
@@ -220,7 +229,9 @@ def _read_preference(fields: dict[str, Any], note: Note) -> Row | None:
         note("UD904", ("completions",), f"The scores are {shown}; they have to be one 1 and one 0.")
         return None
     for index in sorted(range(2), key=lambda index: -cast("int", scores[index])):
-        said = cast("Message", completions[index]).get("completion")
+        completion = cast("Message", completions[index])
+        reader.unread += unread(completion, ("score", "completion"), ("completions", index))
+        said = completion.get("completion")
         reader.content(said, ("completions", index, "completion"))
     answers = reader.messages[prompt:]
     if reader.bad or len(answers) != 2:
@@ -349,6 +360,7 @@ TUNING = Format(
     "gemini",
     "chat",
     ("contents",),
+    ("contents", "tools", *_SYSTEM),
     _HOLDS,
     _read,
     _write,
@@ -358,6 +370,7 @@ PREFERENCE = Format(
     "gemini-preference",
     "preference",
     ("contents", "completions"),
+    ("contents", "completions", "tools", *_SYSTEM),
     _HOLDS - {"images", "tools"},
     _read_preference,
     _write_preference,
@@ -367,6 +380,7 @@ RFT = Format(
     "gemini-rft",
     "reinforcement",
     ("contents", "references"),
+    ("contents", "references", "tools", *_SYSTEM),
     _HOLDS | {"extra"},
     _read_rft,
     _write_rft,

@@ -55,6 +55,7 @@ class Row:
         extra: Other keys; of a reinforcement row, the references for graders.
         places: Where each of messages + chosen + rejected is in the source row.
         exact: True if the paths inside a message are those of the source as well.
+        unread: Paths of keys further inside that the format does not have.
     """
 
     kind: Kind
@@ -66,6 +67,7 @@ class Row:
     extra: dict[str, Any] = field(default_factory=dict[str, Any])
     places: list[Path] = field(default_factory=list[Path])
     exact: bool = False
+    unread: list[Path] = field(default_factory=list[Path])
 
     def chat(self, answer: list[Message] | None = None) -> dict[str, Any]:
         """The conversation with one of the answers, as a row of OpenAI chat."""
@@ -85,6 +87,7 @@ class Format:
         name: As ``--to`` and ``--from`` take it.
         kind: Of its rows.
         keys: Keys that a row has to have; how the format is recognised.
+        known: All keys that a row may have.
         holds: Kinds of content (see `LOSSES`) that it has a place for.
         read: Row as parsed -> canonical row, or None after noting why not.
         write: Canonical row without what the format does not hold -> row.
@@ -94,10 +97,16 @@ class Format:
     name: str
     kind: Kind
     keys: tuple[str, ...]
+    known: tuple[str, ...]
     holds: frozenset[str]
     read: Callable[[dict[str, Any], Note], Row | None]
     write: Callable[[Row, Lose], dict[str, Any]]
     source: str
+
+
+def unread(fields: Mapping[str, Any], known: tuple[str, ...], path: Path = ()) -> list[Path]:
+    """Paths of the keys of an object that the format does not have."""
+    return [(*path, key) for key in fields if key not in known]
 
 
 def text_field(

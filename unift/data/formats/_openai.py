@@ -10,7 +10,7 @@ from __future__ import annotations
 from typing import Any, cast
 
 from unift.data._parse import Note
-from unift.data.formats._model import Format, Lose, Message, Row, list_field, object_field
+from unift.data.formats._model import Format, Lose, Message, Row, list_field, object_field, unread
 
 _CHAT_KEYS = ("messages", "tools", "parallel_tool_calls")
 _ALL = frozenset(
@@ -88,6 +88,7 @@ def _read_preference(fields: dict[str, Any], note: Note) -> Row | None:
         },
         places=places,
         exact=True,
+        unread=unread(given, _CHAT_KEYS, ("input",)),
     )
 
 
@@ -104,6 +105,7 @@ CHAT = Format(
     "openai-chat",
     "chat",
     ("messages",),
+    _CHAT_KEYS,
     _ALL,
     _read_chat,
     _write_chat,
@@ -113,6 +115,7 @@ PREFERENCE = Format(
     "openai-preference",
     "preference",
     ("input", "preferred_output"),
+    ("input", "preferred_output", "non_preferred_output"),
     _ALL - {"images"},
     _read_preference,
     _write_preference,
@@ -122,6 +125,7 @@ RFT = Format(
     "openai-rft",
     "reinforcement",
     ("messages",),
+    _CHAT_KEYS,
     _ALL,
     _read_rft,
     _write_chat,

@@ -11,6 +11,7 @@ import json
 from collections.abc import Mapping
 from typing import Any, cast
 
+from unift.data._finding import Path
 from unift.data._parse import Note
 from unift.data.formats._model import (
     Format,
@@ -20,6 +21,7 @@ from unift.data.formats._model import (
     list_field,
     plain_text,
     text_field,
+    unread,
 )
 
 
@@ -128,9 +130,11 @@ def _read_sharegpt(fields: dict[str, Any], note: Note) -> Row | None:
         messages.append({"role": "system", "content": fields["system"]})
         places.append(("system",))
     calls = 0
+    left: list[Path] = []
     for index, turn in enumerate(turns):
         path = ("conversations", index)
         each = cast("dict[str, Any]", turn) if isinstance(turn, dict) else {}
+        left += unread(each, ("from", "value"), path)
         said, value = _SHAREGPT_ROLES.get(str(each.get("from"))), each.get("value")
         if said is None or not isinstance(value, str):
             note("UD901", path, 'The turn is not {"from": "human|gpt|system|...", "value": text}.')
@@ -152,7 +156,7 @@ def _read_sharegpt(fields: dict[str, Any], note: Note) -> Row | None:
         note("UD307", ("tools",), "`tools` is not a list of functions in JSON.")
         return None
     extra = _others(fields, "conversations", "system", "tools")
-    return Row("chat", messages, tools=tools, places=places, extra=extra)
+    return Row("chat", messages, tools=tools, places=places, extra=extra, unread=left)
 
 
 def _call(value: str, number: int) -> dict[str, Any] | None:
@@ -218,6 +222,7 @@ COMPLETION = Format(
     "prompt-completion",
     "chat",
     ("prompt", "completion"),
+    ("prompt", "completion", "tools"),
     frozenset(),
     _read_completion,
     _write_completion,
@@ -227,6 +232,7 @@ ALPACA = Format(
     "alpaca",
     "chat",
     ("instruction", "output"),
+    ("instruction", "input", "output", "system", "history"),
     frozenset({"system", "turns", "alternate"}),
     _read_alpaca,
     _write_alpaca,
@@ -236,6 +242,7 @@ SHAREGPT = Format(
     "sharegpt",
     "chat",
     ("conversations",),
+    ("conversations", "system", "tools"),
     frozenset({"system", "turns", "tools"}),
     _read_sharegpt,
     _write_sharegpt,

@@ -4,8 +4,13 @@ from __future__ import annotations
 
 from typing import Any, cast
 
+from unift.data._finding import format_path
 from unift.data._parts import text_of_parts
 from unift.data.formats._model import Format, Lose, Message, NothingLeftError, Row
+
+_KEYS = frozenset(
+    {"role", "content", "name", "weight", "tool_calls", "tool_call_id", "refusal", "function_call"}
+)
 
 
 def reduce(row: Row, target: Format, lose: Lose) -> Row:
@@ -33,6 +38,9 @@ def reduce(row: Row, target: Format, lose: Lose) -> Row:
         tools = [_without_strict(tool, lose) for tool in tools]
     if row.parallel is not None and "settings" not in holds:
         lose("settings", "parallel_tool_calls")
+    if row.unread:
+        # Nobody knows what it means, so no format has a place for it.
+        lose("extra", ", ".join(map(format_path, row.unread))[:80])
     if row.extra and "extra" not in holds:
         lose("extra", ", ".join(sorted(map(str, row.extra)))[:80])
     messages = _turns(messages, holds, lose)
@@ -59,6 +67,10 @@ def _as_kind(row: Row, target: Format, lose: Lose) -> Row:
 
 def _message(message: Message, holds: frozenset[str], lose: Lose) -> Message:
     copy = dict(message)
+    unknown = copy.keys() - _KEYS
+    if unknown and "extra" not in holds:
+        lose("extra", ", ".join(sorted(map(str, unknown)))[:80])
+        copy = {key: value for key, value in copy.items() if key in _KEYS}
     if "weights" not in holds and copy.pop("weight", 1) == 0:
         lose("weights", "an answer with weight 0")
     if "names" not in holds and copy.pop("name", None) is not None:

@@ -1,0 +1,93 @@
+"""So many trainings at once, a card each; wishes of owners; what is over is not looked at again."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from unift_echo import Echo
+
+import unift
+from unift.provider import Handle, Plan, State
+from unift.runs import Store
+from unift.serve._conductor import Conductor
+from unift.serve._shelf import Shelf
+
+
+@pytest.fixture
+def orders(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str | None, int]]:
+    """(card, trainings under way) at every order."""
+    seen: list[tuple[str | None, int]] = []
+    submit = Echo.submit
+
+    def watched(self: Echo, plan: Plan, token: str) -> Handle:
+        busy = [one for one in Store().list() if one.state in (State.QUEUED, State.RUNNING)]
+        seen.append((os.environ.get("CUDA_VISIBLE_DEVICES"), len(busy)))
+        return submit(self, plan, token)
+
+    monkeypatch.setattr(Echo, "submit", watched)
+    return seen
+
+
+def jobs(count: int, data: str, **options: Any) -> list[str]:
+    plan = unift.plan(provider="echo", model="base", data=data, options={"echo": options})
+    shelf, store = Shelf(), Store()
+    return [
+        shelf.add_job(store.create(plan).id, {"training_file": "file-1"}, "ann").run
+        for _ in range(count)
+    ]
+
+
+def until(check: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 60
+    while not check():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
+def states(runs: list[str]) -> list[State]:
+    return [Store().get(run).state for run in runs]
+
+
+@pytest.mark.parametrize("at_once", [1, 2])
+def test_so_many_at_once_and_a_card_each(
+    capitals: str, orders: list[tuple[str | None, int]], at_once: int
+) -> None:
+    runs = jobs(4, capitals, steps=3)
+    cards = ("0", "1") if at_once == 2 else ()
+    before = os.environ.get("CUDA_VISIBLE_DEVICES")
+    conductor = Conductor(Shelf(), Store(), at_once, cards)
+    conductor.start()
+    until(lambda: not Shelf().open_jobs())
+    conductor.stop()
+    assert states(runs) == [State.SUCCEEDED] * 4
+    assert len(orders) == 4
+    assert max(busy for _, busy in orders) == at_once - 1
+    assert {card for card, _ in orders} == (set(cards) or {before})
+    assert os.environ.get("CUDA_VISIBLE_DEVICES") == before
+
+
+def test_wishes(capitals: str, orders: list[tuple[str | None, int]]) -> None:
+    first, second, third = runs = jobs(3, capitals, steps=40)
+    shelf = Shelf()
+    shelf.wish(third, "pause")
+    conductor = Conductor(shelf, Store(), 1, ())
+    conductor.start()
+    until(lambda: states(runs)[0] is State.RUNNING)
+    shelf.wish(first, "pause")
+    conductor.wake()
+    until(lambda: states(runs)[:2] == [State.PAUSED, State.RUNNING])
+    assert len(orders) == 2, "who is paused gives its place away, and is not started"
+    for run in (first, second):
+        shelf.wish(run, "cancel")
+    conductor.wake()
+    until(lambda: states(runs)[:2] == [State.CANCELLED, State.CANCELLED])
+    assert states(runs)[2] is State.PLANNED
+    shelf.wish(third, "resume")
+    conductor.wake()
+    until(lambda: states(runs)[2] is State.RUNNING)
+    conductor.stop()
+    assert [job.run for job in shelf.open_jobs()] == [third]
