@@ -7,7 +7,7 @@ import os
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 from pydantic import ValidationError
 
@@ -79,8 +79,8 @@ def update(source: str) -> Update:
     kept = Catalog()
     if path.is_file():
         load()  # refuses a file that does not fit, instead of writing over it
-        written = json.loads(path.read_text(encoding="utf-8"))
-        kept = Catalog.model_validate(stamped(cast("Any", written), str(path), today))
+        written: Any = json.loads(path.read_text(encoding="utf-8"))
+        kept = Catalog.model_validate(stamped(written, str(path), today))
     both = merged(kept, theirs)
     draft = path.with_name(path.name + ".new")
     path.parent.mkdir(parents=True, exist_ok=True)

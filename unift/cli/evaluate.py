@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -118,7 +118,8 @@ def show(result: Evaluation) -> None:
         if one["worse"]:
             place = f"{one['by']} '{one['value']}'"
             out.print(f"worse on {place}: {one['difference']:+.1%}, {one['n']} rows", markup=False)
-    for one in document["forgetting"] or []:
+    general: list[dict[str, Any]] = document["forgetting"] or []
+    for one in general:
         out.print(
             f"general {one['kind']}: {one['model']:.1%}, base {one['base']:.1%}"
             f" ({one['difference']:+.1%} on {one['n']} questions)",

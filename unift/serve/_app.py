@@ -203,7 +203,7 @@ def create_app(settings: Settings, starting: Starting | None = None) -> FastAPI:
         """What the model will read of a conversation, as vLLM's endpoint of that name says it."""
         adapter = adapter_of(body.model, who)
         if vllm is not None:
-            return await vllm.forward(request.url.path, body, adapter, lambda *_: None)
+            return await vllm.forward(request.url.path, body, adapter)
         assert batcher is not None
         prepared = batcher.engine.prepare(body.turn(adapter, batcher.engine.takes_tools))
         return JSONResponse({"count": len(prepared.tokens), "tokens": list(prepared.tokens)})

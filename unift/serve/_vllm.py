@@ -137,13 +137,13 @@ class Vllm:
         path: str,
         body: ChatBody | CompletionBody | TokenizeBody,
         adapter: str | None,
-        spent: Spent,
+        spent: Spent = lambda prompt, answer: None,
     ) -> Response:
         """Hand a request on; the answer comes back as it is, streamed if it is a stream. `spent`
         hears how many tokens it took."""
         document = body.model_dump(exclude_none=True)
-        streams = not isinstance(body, TokenizeBody) and body.stream
-        if streams:
+        stream = None if isinstance(body, TokenizeBody) or not body.stream else body
+        if stream is not None:
             document["stream_options"] = {"include_usage": True}
         if adapter is not None:
             await self._load(document["model"], adapter)
@@ -153,9 +153,9 @@ class Vllm:
         except httpx2.HTTPError as error:
             raise ApiError(503, "The engine does not answer.", "engine_failed") from error
         kind = answer.headers.get("content-type", "application/json")
-        if streams and answer.status_code == 200:
-            stream = _passed_on(answer, body.include_usage, spent)
-            return StreamingResponse(stream, media_type=kind)
+        if stream is not None and answer.status_code == 200:
+            pieces = _passed_on(answer, stream.include_usage, spent)
+            return StreamingResponse(pieces, media_type=kind)
         content = await answer.aread()
         await answer.aclose()
         if answer.status_code == 200:
