@@ -174,7 +174,9 @@ def profile(run: dict[str, Any], trainer: Any, rows: Any) -> dict[str, float]:
         ms = one.self_device_time_total / 1e3
         lines.append((ms, one.count, one.key))
         kinds[kind_of(one.key)] = kinds.get(kind_of(one.key), 0.0) + ms
-    text = "\n".join(f"{ms:9.2f} ms {count:6d}x {key[:150]}" for ms, count, key in sorted(lines)[::-1])
+    text = "\n".join(
+        f"{ms:9.2f} ms {count:6d}x {key[:150]}" for ms, count, key in sorted(lines)[::-1]
+    )
     out = Path(os.environ.get("OUT", "/tmp"))
     with (out / "profiles.txt").open("a") as file:
         file.write(f"== {run['name']}: {json.dumps(kinds)}\n{text[:9000]}\n")
@@ -227,9 +229,7 @@ def trl(run: dict[str, Any]) -> dict[str, Any]:
         target_modules=TARGETS,
         task_type="CAUSAL_LM",
     )
-    ids = _inputs.token_rows(
-        run["rows"], run["examples"], run["sequence"], model.config.vocab_size
-    )
+    ids = _inputs.token_rows(run["rows"], run["examples"], run["sequence"], model.config.vocab_size)
     arguments = SFTConfig(
         output_dir="/tmp/gpu7-out",
         max_length=run["sequence"],
@@ -276,9 +276,7 @@ def trl(run: dict[str, Any]) -> dict[str, Any]:
 def figures(run: dict[str, Any], clock: Clock, tokens: list[int]) -> dict[str, Any]:
     """Useful tokens per second after warm-up, its spread over steps, and peak memory."""
     warm, marks = run["warm"], clock.marks
-    each = [
-        tokens[step] / (marks[step] - marks[step - 1]) for step in range(warm, len(marks))
-    ]
+    each = [tokens[step] / (marks[step] - marks[step - 1]) for step in range(warm, len(marks))]
     done = sum(tokens[warm : len(marks)])
     return {
         "tokens_per_second": round(done / (marks[-1] - marks[warm - 1])),
