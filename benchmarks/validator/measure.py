@@ -4,10 +4,11 @@
     python benchmarks/validator/measure.py --quick    # smaller files, for a look
 
 Each figure is the best of three runs in a process of its own, on one core (sched_setaffinity,
-processor time) unless it says two (wall time), after a run on 20 rows that loads what has to be loaded; peak memory is VmHWM of
-that process. All peers read the same file in the same run: the checks of OpenAI's published data
-preparation notebook over `json`, written plainly; pydantic's `model_validate_json`; msgspec's typed
-decode alone; `datasets.load_dataset("json")`, which reads and checks nothing. mistral-finetune's
+processor time) unless it says two (wall time), after a run on 20 rows that loads what has to be
+loaded; peak memory is VmHWM of that process. All peers read the same file in the same run: the
+checks of OpenAI's published data preparation notebook over `json`, written plainly; pydantic's
+`model_validate_json`; msgspec's typed decode alone; `datasets.load_dataset("json")`, which reads
+and checks nothing. mistral-finetune's
 validator is not on PyPI and is left out.
 """
 
@@ -269,7 +270,8 @@ def main() -> None:
             f"`python benchmarks/validator/measure.py{' --quick' if given.quick else ''}`, "
             f"{datetime.now(UTC):%Y-%m-%d}, {processor()}, Python {platform.python_version()}; "
             f"other work ran beside it (load {os.getloadavg()[0]:.1f} on {os.cpu_count()} cores). "
-            f"Chat rows of 1.3 KB, {size} MB, one core (processor time; two cores: wall time, which the other work lengthens), best of three.",
+            f"Chat rows of 1.3 KB, {size} MB, one core (processor time; "
+            "two cores: wall time, which the other work lengthens), best of three.",
             "",
             "## Form (ratio to pydantic)",
             "",
