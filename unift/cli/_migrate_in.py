@@ -258,8 +258,8 @@ def show_golden(found: Golden) -> None:
         )
     if found.stopped == "budget":
         out.print(
-            f"The budget is used up; {found.missing:,} answers are missing. The same command with "
-            "a larger --budget goes on.",
+            f"The budget does not cover the next answer at its longest; {found.missing:,} are "
+            "missing. The same command with a larger --budget goes on, a small --max-tokens helps.",
             style="yellow",
         )
 
