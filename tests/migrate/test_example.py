@@ -108,7 +108,8 @@ def test_another_template_is_caught_at_the_token(migration: Migration, tmp_path:
     other = tmp_path / "base"
     shutil.copytree(model_path(), other)
     template = other / "chat_template.jinja"
-    template.write_text(template.read_text().replace("system", "System", 1) + " ")
+    one_space_more = template.read_text().replace("'<|assistant|>'", "'<|assistant|> '")
+    template.write_text(one_space_more)
     trained = unift.run(migration.train().run).artifact
     assert trained is not None
     found = check_template(

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from unift.errors import MissingDependency, ProviderError, UsageError
+from unift.errors import MissingDependency, ProviderError, RunError, UsageError
 
 _AROUND = 5  # tokens shown before and after the first difference
 
@@ -51,6 +51,7 @@ def check_template(
     Raises:
         MissingDependency: transformers is not installed.
         ProviderError: The server does not answer.
+        RunError: The served template refuses the messages.
     """
     from itertools import islice
 
@@ -123,15 +124,25 @@ def _renderer(base: str) -> Callable[..., list[int]]:
     tokenizer = _tokenizer(base, base)
 
     def read(messages: Sequence[Mapping[str, Any]], tools: Any) -> list[int]:
-        return list(
-            tokenizer.apply_chat_template(
-                list(messages),
-                tools=tools or None,
-                add_generation_prompt=True,
-                tokenize=True,
-                return_dict=False,
+        from jinja2.exceptions import TemplateError
+
+        try:
+            return list(
+                tokenizer.apply_chat_template(
+                    list(messages),
+                    tools=tools or None,
+                    add_generation_prompt=True,
+                    tokenize=True,
+                    return_dict=False,
+                )
             )
-        )
+        except TemplateError as error:
+            raise RunError(
+                f"The template of the served base refuses what was trained on: {error}.",
+                code="template_differs",
+                where=base,
+                fix="serve with the template that lies beside the model",
+            ) from error
 
     return read
 
