@@ -115,9 +115,10 @@ def _call(
             extra["enable_gqa"] = True
         elif how == "repeat":
             k, v = (one.repeat_interleave(q.shape[1] // one.shape[1], 1) for one in (k, v))
-    return varlen_attn(
+    found: Any = varlen_attn(
         q, k, v, bounds, bounds, longest, longest, scale=scaling, window_size=(left, 0), **extra
     )
+    return found
 
 
 def _how_to_group() -> str:

@@ -11,7 +11,7 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from bitsandbytes.optim import AdamW8bit
+from bitsandbytes.optim.adamw import AdamW8bit
 
 _PIECE = 2**26  # weights that are rounded at a time
 

@@ -99,7 +99,7 @@ def breakdown(table: Iterable[Any], config: Any, wall: float, cuda: bool) -> dic
         wall: Seconds of the step; what no operation accounts for is idle.
         cuda: Count the card's time, not the processor's.
     """
-    found = dict.fromkeys(KINDS, 0.0)
+    found: dict[str, float] = dict.fromkeys(KINDS, 0.0)
     kernels = 0.0
     for one in table:
         if str(one.device_type).endswith("CUDA"):

@@ -64,7 +64,8 @@ def _checkpoint(plan: Plan, base: Any) -> str:
         return f"{count} of {len(everyone)} layers are recomputed"
     if kind == "offloaded":
         for layer in everyone:
-            layer._gradient_checkpointing_func = _offloaded(layer._gradient_checkpointing_func)
+            plain: Any = layer._gradient_checkpointing_func
+            vars(layer)["_gradient_checkpointing_func"] = _offloaded(plain)
         return "every layer is recomputed from an input kept in main memory"
     return "every layer is recomputed"
 
