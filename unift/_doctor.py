@@ -9,7 +9,8 @@ import sys
 
 from unift._home import home
 from unift.errors import UniftError
-from unift.provider import Check, ProviderInfo, get_provider, providers
+from unift.provider import ProviderInfo, get_provider, providers
+from unift.verbs import Check
 
 _LOCAL = "pip install 'unift[local]'"
 # package -> (what is lost without it, what installs it)

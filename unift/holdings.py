@@ -1,6 +1,6 @@
 """What a customer has at a vendor: models, jobs, checkpoints, files, and until when.
 
-The types of the seam's optional verbs (`unift.provider.Inventoried`, `unift.provider.Completes`).
+The types of the seam's optional verbs (`unift.verbs.Inventoried`, `unift.verbs.Completes`).
 None means everywhere: the vendor does not say. Times are UTC.
 """
 

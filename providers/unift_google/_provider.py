@@ -9,18 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 from unift.errors import MissingDependency, ProviderError, RunError, UniftError
 from unift.holdings import HeldFile, Holdings
-from unift.provider import (
-    Artifact,
-    Capabilities,
-    Check,
-    Event,
-    Handle,
-    Model,
-    Plan,
-    State,
-    Status,
-)
+from unift.provider import Artifact, Capabilities, Event, Handle, Model, Plan, State, Status
 from unift.spec import TrainSpec
+from unift.verbs import Check
 from unift_google import families
 from unift_google import site as sites
 from unift_google.options import GoogleOptions

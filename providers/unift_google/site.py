@@ -13,7 +13,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from unift.errors import ProviderError, UsageError
-from unift.provider import Check
+from unift.verbs import Check
 from unift_google.families import DEFAULT_LOCATION, Family
 from unift_google.options import GoogleOptions
 

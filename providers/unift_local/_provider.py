@@ -24,7 +24,6 @@ from unift.errors import (
 from unift.provider import (
     Artifact,
     Capabilities,
-    Checkpoint,
     Event,
     Failure,
     Handle,
@@ -34,6 +33,7 @@ from unift.provider import (
     Status,
 )
 from unift.spec import TrainSpec
+from unift.verbs import Checkpoint
 from unift_local import checkpoint as checkpoints
 from unift_local import launch
 from unift_local.planning import Tunes, make_plan
@@ -152,7 +152,7 @@ class Local:
             _signal(pid, signal.SIGKILL)
 
     def pause(self, handle: Handle) -> None:
-        """Ask the worker to save the step it is at, and to end. See `unift.provider.Pausing`."""
+        """Ask the worker to save the step it is at, and to end. See `unift.verbs.Pausing`."""
         run = _existing(handle)
         if run is not None and run.locked():
             write_atomic(run.pause_file, b"")

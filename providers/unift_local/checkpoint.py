@@ -15,7 +15,7 @@ from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
-from unift.provider import Checkpoint
+from unift.verbs import Checkpoint
 from unift_local.rundir import sync_folder, write_atomic
 
 MARKER = "unift.json"

@@ -28,7 +28,7 @@ class Keeper:
         return moved
 
     def inventory(self) -> Holdings:
-        """Models, jobs, checkpoints and files. See `unift.provider.Inventoried`.
+        """Models, jobs, checkpoints and files. See `unift.verbs.Inventoried`.
 
         Raises:
             ProviderError: Nothing can be listed at all: no key, a wrong one, no network.

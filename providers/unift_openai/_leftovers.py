@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import openai
 
-from unift.provider import Leftover
+from unift.verbs import Leftover
 from unift_openai._calls import client, politely
 from unift_openai._intent import Intent
 from unift_openai._submit import look, pages, settled

@@ -99,7 +99,7 @@ class HostedModel:
     def complete(self, body: Mapping[str, Any]) -> Completion:
         """Ask once, with everything that the host says of the answer.
 
-        See `unift.provider.Completes`. Only a refused parameter name is put right and sent again:
+        See `unift.verbs.Completes`. Only a refused parameter name is put right and sent again:
         a refusal costs nothing.
 
         Raises:

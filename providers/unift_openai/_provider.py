@@ -14,13 +14,13 @@ from unift.provider import (
     Event,
     Failure,
     Handle,
-    Leftover,
     Model,
     Plan,
     State,
     Status,
 )
 from unift.spec import TrainSpec
+from unift.verbs import Leftover
 from unift_openai._keeper import Keeper
 from unift_openai.hosts import HOSTS, Host, Site, site
 
@@ -282,7 +282,7 @@ class OpenAIShaped(Keeper):
         return HostedModel(site(self.name), reference, reference)
 
     def leftovers(self, token: str, ask: bool = False) -> Sequence[Leftover]:
-        """Uploads for `token` that no job uses. See `unift.provider.Uploading`."""
+        """Uploads for `token` that no job uses. See `unift.verbs.Uploading`."""
         from unift_openai._intent import load
 
         intent = load(self.name, token)
@@ -298,7 +298,7 @@ class OpenAIShaped(Keeper):
             return _leftovers.there(place, intent) or []
 
     def discard(self, token: str) -> Sequence[Leftover]:
-        """Delete them. See `unift.provider.Uploading`.
+        """Delete them. See `unift.verbs.Uploading`.
 
         Raises:
             ProviderError: The host does not answer, or keeps one of them.

@@ -14,8 +14,9 @@ from typing import Any
 import pytest
 
 from unift.errors import UniftError, UsageError
-from unift.provider import Capabilities, Event, Handle, Pausing, Plan, Provider, State, Status
+from unift.provider import Capabilities, Event, Handle, Plan, Provider, State, Status
 from unift.spec import TrainSpec
+from unift.verbs import Pausing
 
 TOKEN = "unift-conformance"
 

@@ -11,8 +11,9 @@ from tests.unift_google.conftest import GEMINI, OPEN
 from tests.vendors.google_vendor import Vendor
 from unift import start
 from unift.errors import ProviderError
-from unift.provider import Inventoried, Provider
+from unift.provider import Provider
 from unift.spec import TrainSpec
+from unift.verbs import Inventoried
 
 Make = Callable[..., TrainSpec]
 

@@ -16,7 +16,8 @@ from unift.holdings import Busy, Completion
 from unift.migrate._golden import Prompt
 from unift.migrate._journal import Journal
 from unift.migrate._usage import cost_of
-from unift.provider import Completes, Model, Sampling
+from unift.provider import Model, Sampling
+from unift.verbs import Completes
 
 _PATIENCE = 8  # times that one call is tried while the vendor says that it is busy
 _LONGEST_WAIT = 120.0

@@ -24,8 +24,8 @@ from unift.migrate._files import sha256, write_json
 from unift.migrate._inventory import Inventory
 from unift.migrate._inventory import inventory as look
 from unift.migrate._source import parse_source
-from unift.provider import Inventoried
 from unift.spec import Frozen
+from unift.verbs import Inventoried
 
 MANIFEST = "fetch.json"
 _TRIES = 4  # at one file whose connection breaks before anything came

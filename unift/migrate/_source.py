@@ -7,7 +7,8 @@ from typing import Protocol, runtime_checkable
 
 from unift._text import did_you_mean
 from unift.errors import ProviderError, UsageError
-from unift.provider import Inventoried, Provider, get_provider, providers
+from unift.provider import Provider, get_provider, providers
+from unift.verbs import Inventoried
 
 
 @runtime_checkable

@@ -9,22 +9,18 @@ from typing import Any
 from unift.errors import LostError, ProviderError, RunError, UniftError, UsageError
 from unift.provider import (
     Artifact,
-    Checkpoint,
     Event,
     Failure,
     Handle,
-    Keeping,
-    Leftover,
-    Pausing,
     Plan,
     Provider,
     State,
-    Uploading,
     get_provider,
     providers,
 )
 from unift.runs._lock import submitting
 from unift.runs._store import Row, Store
+from unift.verbs import Checkpoint, Keeping, Leftover, Pausing, Uploading
 
 # While nothing new arrives the pause between two looks grows up to this factor.
 _MAX_BACKOFF = 6
