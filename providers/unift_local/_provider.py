@@ -36,8 +36,9 @@ from unift.spec import TrainSpec
 from unift.verbs import Checkpoint
 from unift_local import checkpoint as checkpoints
 from unift_local import launch
-from unift_local.planning import Tunes, make_plan
+from unift_local.planning import make_plan
 from unift_local.rundir import EventReader, RunDir, run_dir, runs_folder, sync_folder, write_atomic
+from unift_local.settings import Tunes
 
 _PACKAGES = ("torch", "transformers", "peft", "trl", "accelerate", "datasets", "safetensors")
 _GRACE = 60.0  # seconds for a worker to acknowledge a cancel before it is killed

@@ -11,11 +11,9 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass, field
-from typing import Any, Literal
 
 from unift.errors import UsageError
-from unift.provider import Origin, Plan, Setting
+from unift.provider import Plan, Setting
 from unift.spec import Method, TrainSpec, typed_options
 from unift_local.estimating import plan_estimate
 from unift_local.layout import fitted
@@ -23,37 +21,12 @@ from unift_local.measuring import Data, measure
 from unift_local.models import BaseModelFiles, resolve_model
 from unift_local.options import LocalOptions
 from unift_local.rundir import running_jobs
-
-Tunes = Literal["full", "lora", "qlora"]
+from unift_local.settings import Settings, Tunes, adapter_settings, speed_settings
 
 _MAX_LENGTH = 2048  # default cap on row length, tokens
 _DENSE_PACK = 512  # under a dense mask, cost grows with the square of a pack's length
-_COMPILED_PASSES = 1000  # a fifth faster from then on (benchmarks/results/training.md)
 _FULL_BYTES = 16  # a weight tuned in fp32: itself, its gradient, two moments
 _MIN_EVALUATIONS = 10  # per run
-
-
-@dataclass
-class _Settings:
-    """Collects settings in the order in which they are decided."""
-
-    found: list[Setting] = field(default_factory=list)
-
-    def take(
-        self, name: str, wanted: Any, default: Any, why: str, origin: Origin = "provider default"
-    ) -> Any:
-        """The user's value, or the default with its origin and reason."""
-        given = wanted is not None
-        value = wanted if given else default
-        self.found.append(
-            Setting(
-                name=name,
-                value=value,
-                origin="user" if given else origin,
-                why="" if given else why,
-            )
-        )
-        return value
 
 
 def make_plan(spec: TrainSpec, name: str, tunes: Tunes) -> Plan:
@@ -68,7 +41,7 @@ def make_plan(spec: TrainSpec, name: str, tunes: Tunes) -> Plan:
     _refuse(spec, tunes)
     base = resolve_model(spec.model)
     data, fingerprints, files = measure(spec, base, options.trust_remote_code)
-    wanted, settings = spec.hyperparameters, _Settings()
+    wanted, settings = spec.hyperparameters, Settings()
     device = _device(settings, options)
     cuda = device == "cuda"
     _precision(settings, options, cuda, tunes)
@@ -106,8 +79,8 @@ def make_plan(spec: TrainSpec, name: str, tunes: Tunes) -> Plan:
     settings.take("max_grad_norm", None, 1.0, "clips outliers")
     _optimizer(settings, options, base, cuda, tunes)
     if tunes != "full":
-        _adapter(settings, spec, base, tunes)
-    _speed(settings, options, base, cuda, tunes)
+        adapter_settings(settings, spec, base)
+    speed_settings(settings, options, base, cuda, tunes)
     settings.found = fitted(settings.found, options, base, data, tunes)
     settings.take("seed", wanted.seed, 42, "so that a run can be repeated")
     settings.take(
@@ -218,7 +191,7 @@ def _refuse(spec: TrainSpec, tunes: Tunes) -> None:
         )
 
 
-def _device(settings: _Settings, options: LocalOptions) -> str:
+def _device(settings: Settings, options: LocalOptions) -> str:
     import torch
 
     has_cuda = torch.cuda.is_available()
@@ -239,7 +212,7 @@ def _device(settings: _Settings, options: LocalOptions) -> str:
     )
 
 
-def _precision(settings: _Settings, options: LocalOptions, cuda: bool, tunes: Tunes) -> None:
+def _precision(settings: Settings, options: LocalOptions, cuda: bool, tunes: Tunes) -> None:
     import torch
 
     bf16 = cuda and torch.cuda.is_bf16_supported(including_emulation=False)
@@ -254,7 +227,7 @@ def _precision(settings: _Settings, options: LocalOptions, cuda: bool, tunes: Tu
         settings.take("quantization", None, "nf4 + double quantisation", "4 bits a base weight")
 
 
-def _lengths(settings: _Settings, pinned: int | None, data: Data, base: BaseModelFiles) -> None:
+def _lengths(settings: Settings, pinned: int | None, data: Data, base: BaseModelFiles) -> None:
     context = base.context
     if pinned is not None and context is not None and pinned > context:
         raise UsageError(
@@ -275,7 +248,7 @@ def _lengths(settings: _Settings, pinned: int | None, data: Data, base: BaseMode
 
 
 def _layout(
-    settings: _Settings, packing: bool | None, options: LocalOptions, data: Data, cuda: bool
+    settings: Settings, packing: bool | None, options: LocalOptions, data: Data, cuda: bool
 ) -> None:
     """How the rows of a step are laid out: this changes speed and memory, never the gradients."""
     packed = settings.take("packing", packing, True, "no padding is computed; rows stay apart")
@@ -350,7 +323,7 @@ def _layout(
 
 
 def _optimizer(
-    settings: _Settings, options: LocalOptions, base: BaseModelFiles, cuda: bool, tunes: Tunes
+    settings: Settings, options: LocalOptions, base: BaseModelFiles, cuda: bool, tunes: Tunes
 ) -> None:
     if options.optimizer == "adamw_8bit" and (tunes != "full" or not cuda):
         raise UsageError(
@@ -377,121 +350,6 @@ def _card_bytes() -> int:
     import torch
 
     return torch.cuda.get_device_properties(0).total_memory
-
-
-def _speed(
-    settings: _Settings, options: LocalOptions, base: BaseModelFiles, cuda: bool, tunes: Tunes
-) -> None:
-    """How the same numbers are computed faster. None of this changes what is learnt."""
-    values = {one.name: one.value for one in settings.found}
-    half = values["dtype"] == "bf16"
-    varlen = (not cuda or half) and values["packing"]
-    attention = settings.take(
-        "attention",
-        None if options.attention == "auto" else options.attention,
-        "varlen" if varlen else "sdpa",
-        "each row of a pack attends to itself alone, without a mask"
-        if varlen
-        else "rows are not packed"
-        if not values["packing"]
-        else "the kernel needs bf16",
-        "hardware",
-    )
-    if attention != "sdpa" and not values["packing"]:
-        raise UsageError(
-            f"attention '{attention}' is for packed rows.",
-            code="bad_setting",
-            where="options.attention",
-            fix="turn packing on, or use sdpa",
-        )
-    if tunes != "full":
-        dropout = values["dropout"]
-        fused = settings.take(
-            "fused_adapters",
-            options.fused_adapters,
-            dropout == 0,
-            "base and adapter are one function; exact, and less memory"
-            if dropout == 0
-            else "dropout keeps base and adapter apart; set lora dropout 0 to fuse them",
-            "mapping rule",
-        )
-        if fused and dropout:
-            raise UsageError(
-                f"Fused adapters have no dropout, but dropout is {dropout:g}.",
-                code="bad_setting",
-                where="options.fused_adapters",
-                fix="set lora dropout to 0, or leave fused_adapters out",
-            )
-    settings.take(
-        "loss",
-        None if options.loss == "auto" else options.loss,
-        "chunked",
-        "logits exist for some tokens at a time, and only where a token is trained",
-    )
-    passes = values["total_steps"] * values["accumulation"]
-    worth = cuda and half and attention == "varlen" and passes >= _COMPILED_PASSES
-    compiled = settings.take(
-        "compile",
-        options.compile,
-        worth,
-        f"{passes} forward passes are enough to win the minute of compiling back"
-        if worth
-        else f"compiling takes about a minute on a card, and pays from {_COMPILED_PASSES} forward "
-        "passes on",
-        "hardware",
-    )
-    if compiled and not cuda:
-        raise UsageError(
-            "Compiling is for CUDA cards.",
-            code="bad_setting",
-            where="options.compile",
-            fix="leave compile out",
-        )
-
-
-def _adapter(settings: _Settings, spec: TrainSpec, base: BaseModelFiles, tunes: Tunes) -> None:
-    rank = settings.take("rank", spec.lora.rank, 16, "enough for most tasks")
-    settings.take("alpha", spec.lora.alpha, 2.0 * rank, "twice the rank", "mapping rule")
-    settings.take(
-        "dropout",
-        spec.lora.dropout,
-        0.0,
-        "lets adapter and base be one function; the best step on validation data is what is kept "
-        "against overfitting",
-    )
-    known = base.projections()
-    targets = spec.lora.targets
-    if targets is not None and known:
-        _check_targets(targets, base)
-    settings.take(
-        "targets",
-        None if targets is None else list(targets),
-        list(known) or "all-linear",
-        "all attention and MLP projections",
-        "model",
-    )
-
-
-def _check_targets(targets: Sequence[str], base: BaseModelFiles) -> None:
-    from unift._text import did_you_mean
-
-    present = {part for key in base.shapes for part in key.split(".")}
-    for target in targets:
-        if target in ("lm_head", "embed_tokens"):
-            raise UsageError(
-                f"'{target}' cannot carry an adapter here: the loss is computed from the plain "
-                "output weights, so it would never be trained.",
-                code="bad_setting",
-                where="lora.targets",
-                fix=f"use any of {', '.join(base.projections())}",
-            )
-        if target not in present:
-            raise UsageError(
-                f"The model has no layer named '{target}'.",
-                code="bad_setting",
-                where="lora.targets",
-                fix=did_you_mean(target, base.projections()),
-            )
 
 
 def _checkpoint_bytes(base: BaseModelFiles, tunes: Tunes, found: Sequence[Setting]) -> int:
