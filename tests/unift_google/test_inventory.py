@@ -11,6 +11,7 @@ from tests.unift_google.conftest import GEMINI, OPEN
 from tests.vendors.google_vendor import Vendor
 from unift import start
 from unift.errors import ProviderError
+from unift.migrate import inventory
 from unift.provider import Provider
 from unift.spec import TrainSpec
 from unift.verbs import Inventoried
@@ -74,3 +75,14 @@ def test_what_cannot_be_seen_is_named(
     with pytest.raises(ProviderError) as caught:
         holder.inventory()
     assert caught.value.code == "permission_denied"
+
+
+def test_migration_reads_the_same(
+    vendor: Vendor, google: Provider, spec: Make, tmp_path: Path
+) -> None:
+    start(google.plan(spec())).wait()
+    start(google.plan(spec(model=OPEN))).wait()
+    found = inventory("google")
+    assert len(found.holdings.jobs) == 2
+    found.write(tmp_path)
+    assert (tmp_path / "inventory.json").is_file()

@@ -315,6 +315,8 @@ def _risks(plan: Doc, compared: Doc, cutover: Doc, golden: Doc) -> list[dict[str
             f"Worse in {one}.",
             "Keep these on the old model while it lives, or add such rows and train again.",
         )
+    for one in words(part(compared, "verdict"), "watch"):
+        add(f"Perhaps worse in {one}: too few rows to be sure.", "Add such rows to the test.")
     if golden["draws"] and golden["draws"] <= golden["prompts"]:
         add(
             "Each prompt was asked once, so the old model's own noise is unknown.",

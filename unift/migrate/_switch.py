@@ -25,7 +25,8 @@ _NAMED = 3
 class Switch:
     """`code` for machines, `sentence` for people, `exceptions` for the list of what to watch.
 
-    `proven` is False where the data could not tell: then "do not" means "not yet".
+    `proven` is False where the data could not tell: then "do not" means "not yet". `watch` names
+    slices that lost more than the margin with too few rows to be sure among so many slices.
     """
 
     code: Code
@@ -33,6 +34,7 @@ class Switch:
     exceptions: tuple[str, ...] = ()
     proven: bool = True
     rows_needed: int | None = None
+    watch: tuple[str, ...] = ()
 
     def __str__(self) -> str:
         return self.sentence
@@ -87,16 +89,20 @@ def decide(
             )
         needed = asked.get("rows_needed")
         return Switch("do_not", sentence, tuple(worst), proven=lost, rows_needed=needed)
+    doubtful = _doubtful(deciding, wanted)
+    watched = f" Watch {_listed(doubtful)}: too few rows to be sure." if doubtful else ""
     if exceptions:
         return Switch(
             "switch_with_exceptions",
             f"Switch with exceptions: not worse {subject} ({span}), but worse in "
-            f"{_listed(exceptions)}. Keep those on the old model, or mend them first.",
+            f"{_listed(exceptions)}. Keep those on the old model, or mend them first.{watched}",
             tuple(exceptions),
+            watch=tuple(doubtful),
         )
     return Switch(
         "switch",
-        f"Switch: the new model is not worse than the old one {subject} ({span}).",
+        f"Switch: the new model is not worse than the old one {subject} ({span}).{watched}",
+        watch=tuple(doubtful),
     )
 
 
@@ -108,6 +114,7 @@ def read_switch(document: Mapping[str, Any]) -> Switch:
         exceptions=tuple(document["exceptions"]),
         proven=document["proven"],
         rows_needed=document["rows_needed"],
+        watch=tuple(document.get("watch", ())),
     )
 
 
@@ -118,6 +125,18 @@ def _inferior(agreement: Mapping[str, Any]) -> bool:
 
 def _slices(document: Mapping[str, Any]) -> list[str]:
     return [_name(one) for one in items(document, "slices") if one["worse"]]
+
+
+def _doubtful(document: Mapping[str, Any], wanted: Compare) -> list[str]:
+    """Slices that would count as worse if each were the only one."""
+    return [
+        _name(one)
+        for one in items(document, "slices")
+        if not one["worse"]
+        and one["p"] is not None
+        and one["p"] < 1 - wanted.confidence
+        and one["difference"] < -wanted.margin
+    ]
 
 
 def _checks(document: Mapping[str, Any], old: str | None, wanted: Compare) -> list[str]:
