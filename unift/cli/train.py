@@ -18,7 +18,12 @@ if TYPE_CHECKING:
 def command(
     provider: Annotated[str, typer.Option(help="Who trains; unift providers lists them.")],
     model: Annotated[str, typer.Option(help="demo, a folder, a hub id, or a vendor's model id.")],
-    data: Annotated[str, typer.Option(help="Chat JSONL, or demo:train.")],
+    data: Annotated[
+        str,
+        typer.Option(
+            help="Training rows in any format that becomes chat without a loss, or demo:train."
+        ),
+    ],
     validation: Annotated[
         str | None, typer.Option(help="Rows to watch, never learnt from.")
     ] = None,
