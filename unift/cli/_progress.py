@@ -7,21 +7,12 @@ from contextlib import contextmanager
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
-from rich.progress import (
-    BarColumn,
-    DownloadColumn,
-    MofNCompleteColumn,
-    Progress,
-    SpinnerColumn,
-    TaskID,
-    TextColumn,
-    TimeElapsedColumn,
-    TimeRemainingColumn,
-)
-
 from unift.cli._output import err
 
+# rich.progress takes 40 ms to import, which `unift --help` need not pay: see the functions.
 if TYPE_CHECKING:
+    from rich.progress import TaskID
+
     from unift.provider import Event
     from unift.runs import Run
 
@@ -29,6 +20,16 @@ if TYPE_CHECKING:
 @contextmanager
 def counting(words: str, unit: str = "rows") -> Generator[Callable[[int, int], None]]:
     """A bar fed with ``(done, total)``; silent where stderr is no terminal."""
+    from rich.progress import (
+        BarColumn,
+        DownloadColumn,
+        MofNCompleteColumn,
+        Progress,
+        SpinnerColumn,
+        TextColumn,
+        TimeRemainingColumn,
+    )
+
     amount = DownloadColumn() if unit == "bytes" else MofNCompleteColumn()
     columns = (SpinnerColumn(), TextColumn(words), BarColumn(), amount, TimeRemainingColumn())
     with Progress(*columns, console=err, transient=True, disable=not err.is_terminal) as bar:
@@ -80,6 +81,16 @@ class _Board:
     """One bar with the figures of the last step; notable events scroll above it."""
 
     def __init__(self) -> None:
+        from rich.progress import (
+            BarColumn,
+            MofNCompleteColumn,
+            Progress,
+            SpinnerColumn,
+            TextColumn,
+            TimeElapsedColumn,
+            TimeRemainingColumn,
+        )
+
         self._bar = Progress(
             SpinnerColumn(),
             TextColumn("training"),
