@@ -291,6 +291,11 @@ def _entries_on(path: tuple[str, ...]) -> dict[str, EntryPoint]:
     return {entry.name: entry for entry in entry_points(group=GROUP)}
 
 
+def provider_names() -> set[str]:
+    """Everybody who is registered, loaded or not."""
+    return set(_entries())
+
+
 def get_provider(name: str) -> Provider:
     """Load a provider by name.
 

@@ -9,8 +9,9 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Sequence
+from datetime import UTC, date, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Self, TypeVar
 
 from pydantic import BaseModel, ConfigDict
 
@@ -36,6 +37,9 @@ class Clock:
 
     def sleep(self, seconds: float) -> None:
         time.sleep(seconds)
+
+    def today(self) -> date:
+        return datetime.fromtimestamp(self.now(), UTC).date()
 
 
 clock = Clock()
@@ -89,8 +93,12 @@ class Intent(BaseModel):
     job: str | None = None
 
     def save(self, provider: str) -> None:
-        """On disk, whole, before anything else happens."""
-        path = intent_path(provider, self.token)
+        """On disk, whole, before anything else happens.
+
+        Raises:
+            UsageError: The token cannot be a file name.
+        """
+        path = _intent_path(provider, self.token)
         path.parent.mkdir(parents=True, exist_ok=True)
         part = path.with_suffix(f".{os.getpid()}.part")
         with part.open("w") as file:
@@ -98,6 +106,12 @@ class Intent(BaseModel):
             file.flush()
             os.fsync(file.fileno())
         part.replace(path)
+
+    @classmethod
+    def load(cls, provider: str, token: str) -> Self | None:
+        """What is remembered of a token, or None if this machine never sent an order for it."""
+        path = _intent_path(provider, token)
+        return cls.model_validate_json(path.read_bytes()) if path.exists() else None
 
     def settled_in(self, settle_seconds: float) -> float:
         """Seconds until "no list shows it" is a proof; 0 when it is one already."""
@@ -107,12 +121,7 @@ class Intent(BaseModel):
         return max(0.0, settle_seconds - max(0.0, clock.now() - self.attempted))
 
 
-def intent_path(provider: str, token: str) -> Path:
-    """Where the memory of an order is.
-
-    Raises:
-        UsageError: The token cannot be a file name.
-    """
+def _intent_path(provider: str, token: str) -> Path:
     if not token or "/" in token or token.startswith(".") or "\0" in token:
         raise UsageError(f"'{token}' cannot be the name of a run.", where="token")
     return home() / "submissions" / provider / f"{token}.json"

@@ -260,11 +260,9 @@ class Google:
     # --- inside -------------------------------------------------------------------------------
 
     def _intent(self, token: str) -> GoogleIntent | None:
-        from unift.remote import intent_path
         from unift_google._submit import GoogleIntent
 
-        path = intent_path(self.name, token)
-        return GoogleIntent.model_validate_json(path.read_bytes()) if path.exists() else None
+        return GoogleIntent.load(self.name, token)
 
     def _handle(self, job: str) -> Handle:
         return Handle(provider=self.name, id=job)

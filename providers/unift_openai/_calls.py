@@ -10,20 +10,15 @@ from email.utils import parsedate_to_datetime
 from typing import Any, TypeVar
 
 import openai
-from tenacity import RetryCallState, Retrying, retry_if_exception, stop_after_attempt
-from tenacity.wait import wait_random_exponential
 
+from unift import remote
 from unift.errors import ProviderError, UniftError
-from unift_openai import _clock
 from unift_openai.hosts import Site
 
 _T = TypeVar("_T")
-_ATTEMPTS = 6
-_LONGEST_WAIT = 60.0  # seconds, whatever Retry-After says
 _MOST_CLIENTS = 16
 _clients: dict[tuple[str, str], openai.OpenAI] = {}
 _lock = threading.Lock()
-_backoff = wait_random_exponential(multiplier=0.5, max=20)
 
 
 def connect(site: Site, timeout: float = 60.0) -> openai.OpenAI:
@@ -60,13 +55,6 @@ def transient(error: BaseException) -> bool:
     return isinstance(error, openai.APIConnectionError)
 
 
-def pause(state: RetryCallState) -> float:
-    """Seconds to wait: what the host asks for, else exponential with jitter."""
-    error = state.outcome.exception() if state.outcome else None
-    asked = retry_after(error)
-    return min(asked, _LONGEST_WAIT) if asked is not None else _backoff(state)
-
-
 def retry_after(error: BaseException | None) -> float | None:
     """The ``Retry-After`` of an answer, in seconds. A date is compared with the answer's own
     ``Date``, so a host with a wrong clock does no harm."""
@@ -88,16 +76,9 @@ def retry_after(error: BaseException | None) -> float | None:
         return None
 
 
-def politely(call: Callable[[], _T], attempts: int = _ATTEMPTS) -> _T:
+def politely(call: Callable[[], _T], attempts: int = remote.ATTEMPTS) -> _T:
     """Make a call that may be repeated without harm until it succeeds or clearly will not."""
-    retrying = Retrying(
-        retry=retry_if_exception(transient),
-        wait=pause,
-        stop=stop_after_attempt(attempts),
-        sleep=_clock.sleep,
-        reraise=True,
-    )
-    return retrying(call)
+    return remote.politely(call, transient, retry_after, attempts)
 
 
 @contextmanager

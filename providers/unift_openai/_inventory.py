@@ -13,7 +13,7 @@ import openai
 from unift import catalog
 from unift.errors import UniftError, UsageError
 from unift.holdings import HeldFile, HeldJob, HeldModel, Holdings, Until
-from unift_openai import _clock
+from unift.remote import clock
 from unift_openai._calls import client, politely, translate
 from unift_openai._shutdown import base_of
 from unift_openai._submit import pages
@@ -57,7 +57,7 @@ class _Look:
         return Holdings(
             provider=self.place.host.name,
             account=self._account(jobs or []),
-            at=datetime.fromtimestamp(_clock.now(), UTC),
+            at=datetime.fromtimestamp(clock.now(), UTC),
             models=tuple(self._models(held_jobs, points, listed)),
             jobs=held_jobs,
             files=tuple(_files(held_jobs, files, points)),

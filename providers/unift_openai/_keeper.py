@@ -5,6 +5,7 @@ Nothing here trains, so all of it works for an organisation that may not train a
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
     from unift_openai.hosts import Site
 
 
-class Keeper:
+class Keeper(ABC):
     """Mixed into the providers. `address` is where they ask; None: as the environment says."""
 
     name: ClassVar[str]
@@ -92,5 +93,6 @@ class Keeper:
         self.check()
         return site(self.name, self.address)
 
+    @abstractmethod
     def check(self) -> None:
-        raise NotImplementedError
+        """Raises ProviderError if there is no key."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import httpx2
@@ -13,10 +12,10 @@ import openai
 from unift.errors import ProviderError, UsageError
 from unift.holdings import Busy, Completion
 from unift.provider import Messages, Reply, Sampling
+from unift.remote import ask_many
 from unift_openai._calls import connect, our_words, politely, retry_after, transient, translate
 from unift_openai.hosts import Site
 
-_AT_ONCE = 8  # conversations under way
 # Newer models refuse older names; each refusal names the parameter, and is believed once.
 _OTHER_NAME = {"max_tokens": "max_completion_tokens"}
 _DROPPABLE = ("temperature", "top_p", "seed", "logprobs")
@@ -78,23 +77,7 @@ class HostedModel:
         Raises:
             ProviderError: One of them failed for good; the rest is not asked any more.
         """
-        from concurrent.futures import as_completed
-
-        replies: dict[int, Reply] = {}
-        with ThreadPoolExecutor(_AT_ONCE) as pool:
-            asked = {
-                pool.submit(self.chat, messages, sampling, tools): number
-                for number, messages in enumerate(conversations)
-            }
-            try:
-                for done in as_completed(asked):
-                    replies[asked[done]] = done.result()
-                    if on_reply is not None:
-                        on_reply(asked[done], done.result())
-            except BaseException:
-                pool.shutdown(wait=False, cancel_futures=True)
-                raise
-        return [replies[number] for number in range(len(conversations))]
+        return ask_many(lambda one: self.chat(one, sampling, tools), conversations, on_reply)
 
     def complete(self, body: Mapping[str, Any]) -> Completion:
         """Ask once, with everything that the host says of the answer.

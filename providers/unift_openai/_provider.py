@@ -96,12 +96,12 @@ class OpenAIShaped(Keeper):
             LostError: One may exist, and the host does not list it yet.
         """
         self.check()
-        from unift_openai._intent import Intent, load
+        from unift_openai._intent import Intent
         from unift_openai._submit import Submission, recover
 
         wanted = plan.payload
         place = site(self.name, wanted["base_url"], wanted["metadata"])
-        intent = load(self.name, token)
+        intent = Intent.load(self.name, token)
         if intent is None:
             intent = Intent(token=token, base_url=place.url, metadata=wanted["metadata"])
             intent.save(self.name)
@@ -120,10 +120,10 @@ class OpenAIShaped(Keeper):
             ProviderError: The host does not answer, or it is too early to be certain.
         """
         from unift_openai._calls import our_words
-        from unift_openai._intent import Intent, load
+        from unift_openai._intent import Intent
         from unift_openai._submit import look, settled
 
-        intent = load(self.name, token)
+        intent = Intent.load(self.name, token)
         if intent is not None and intent.job is not None:
             return self._handle(intent, intent.job)
         place = site(self.name)
@@ -283,9 +283,9 @@ class OpenAIShaped(Keeper):
 
     def leftovers(self, token: str, ask: bool = False) -> Sequence[Leftover]:
         """Uploads for `token` that no job uses. See `unift.verbs.Uploading`."""
-        from unift_openai._intent import load
+        from unift_openai._intent import Intent
 
-        intent = load(self.name, token)
+        intent = Intent.load(self.name, token)
         if intent is None:
             return []
         from unift_openai import _leftovers
@@ -305,9 +305,9 @@ class OpenAIShaped(Keeper):
         """
         from unift_openai import _leftovers
         from unift_openai._calls import our_words
-        from unift_openai._intent import load
+        from unift_openai._intent import Intent
 
-        intent = load(self.name, token)
+        intent = Intent.load(self.name, token)
         if intent is None:
             return []
         place = site(self.name, intent.base_url, intent.metadata)

@@ -15,8 +15,8 @@ import openai
 
 from unift import catalog
 from unift.errors import LimitError, ProviderError, UniftError, UsageError
+from unift.remote import clock
 from unift.spec import TrainSpec
-from unift_openai import _clock
 from unift_openai._calls import client
 from unift_openai.hosts import Site
 
@@ -76,7 +76,7 @@ def check(found: Deadlines, spec: TrainSpec, accept: bool) -> list[str]:
     Raises:
         LimitError: The model ends within 14 days, or takes no new jobs any more.
     """
-    today = _clock.today()
+    today = clock.today()
     if found.new_jobs_until and today > found.new_jobs_until and not accept:
         raise LimitError(
             f"{found.model} takes no new jobs since {found.new_jobs_until}.",
@@ -124,7 +124,7 @@ def _ways_out(spec: TrainSpec) -> str:
     old = shlex.quote(f"{provider}:{spec.model}")
     return (
         f"see what you have: unift migrate inventory --source {provider}; "
-        f"plan the way out: unift migrate plan --source {old} --to local-qlora; "
+        f"plan the way out: unift migrate plan {old} --to local-qlora --train {data}; "
         f"compare what it costs: unift estimate --model {_INSTEAD} --data {data}"
     )
 

@@ -20,7 +20,8 @@ import openai
 
 from unift.errors import LostError, ProviderError, UniftError, UsageError
 from unift.provider import Plan
-from unift_openai import _clock, _shutdown
+from unift.remote import clock
+from unift_openai import _shutdown
 from unift_openai._calls import client, our_words, politely, redact, retry_after, translate
 from unift_openai._intent import Intent, Upload
 from unift_openai._plan import content, digest
@@ -73,11 +74,7 @@ def look(place: Site, intent: Intent | None, token: str) -> str | None:
 
 def settled(place: Site, intent: Intent | None) -> float:
     """Seconds until "not in the list" is a proof; 0 when it is one already."""
-    if intent is None or intent.attempted is None:
-        return 0.0
-    age = _clock.now() - intent.attempted
-    # A clock that was set back makes the age negative: then the wait starts anew.
-    return max(0.0, place.host.settle_seconds - max(0.0, age))
+    return intent.settled_in(place.host.settle_seconds) if intent is not None else 0.0
 
 
 class Submission:
@@ -176,7 +173,7 @@ class Submission:
     def _create(self) -> str:
         body = self._body()
         for attempt in range(_ATTEMPTS):
-            self._mark(_clock.now())
+            self._mark(clock.now())
             try:
                 job = self.api.fine_tuning.jobs.create(**body)
             except openai.RateLimitError as error:
@@ -185,7 +182,7 @@ class Submission:
                 if error.code == "insufficient_quota" or attempt == _ATTEMPTS - 1:
                     raise self._refused(error) from error
                 asked = retry_after(error)
-                _clock.sleep(min(60.0, 2.0**attempt if asked is None else asked))
+                clock.sleep(min(60.0, 2.0**attempt if asked is None else asked))
             except openai.APIStatusError as error:
                 if error.status_code >= 500 or error.status_code in (408, 409):
                     return self._doubt(error)
@@ -211,7 +208,7 @@ class Submission:
 
     def _doubt(self, cause: openai.OpenAIError) -> str:
         for seconds in _LOOKS:
-            _clock.sleep(seconds)
+            clock.sleep(seconds)
             try:
                 job = look(self.place, self.intent, self.intent.token)
             except openai.OpenAIError:

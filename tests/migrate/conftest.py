@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from unift_openai import _clock
 
 from tests.vendors.openai_vendor import KEY, Vendor
+from unift.remote import clock
 
 BASE = "gpt-4o-mini-2024-07-18"
 
@@ -52,7 +52,7 @@ def old(monkeypatch: pytest.MonkeyPatch) -> Iterator[Old]:
     with Vendor(wound_down=True) as vendor:
         monkeypatch.setenv("OPENAI_BASE_URL", vendor.url)
         monkeypatch.setenv("OPENAI_API_KEY", KEY)
-        monkeypatch.setattr(_clock, "sleep", lambda seconds: None)
+        monkeypatch.setattr(clock, "sleep", lambda seconds: None)
         content = "".join(json.dumps(row) + "\n" for row in rows()).encode()
         training = vendor.books.add_file("train.jsonl", content, "fine-tune")["id"]
         method = {"type": "supervised", "supervised": {"hyperparameters": {"n_epochs": 3}}}

@@ -14,12 +14,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from unift_openai import _clock
 
 import unift
 from tests.vendors.openai_vendor import KEY, Vendor
 from unift.demo import resolve
 from unift.errors import LimitError, RunError, UsageError
+from unift.remote import clock
 
 BASE = "gpt-4o-mini-2024-07-18"
 
@@ -65,7 +65,7 @@ def old(monkeypatch: pytest.MonkeyPatch) -> Iterator[Old]:
     with Vendor() as vendor:
         monkeypatch.setenv("OPENAI_BASE_URL", vendor.url)
         monkeypatch.setenv("OPENAI_API_KEY", KEY)
-        monkeypatch.setattr(_clock, "sleep", lambda seconds: None)
+        monkeypatch.setattr(clock, "sleep", lambda seconds: None)
         found = Old(vendor, "")
         found.model = found.learn(
             demo_rows("train", 120), n_epochs=4, batch_size=6, learning_rate_multiplier=1.8
@@ -322,3 +322,16 @@ def test_the_untuned_successor_is_measured_in_its_best_form(old: Old, tmp_path: 
     successor = found.document["successor"]
     assert successor["tried"] == ["base", f"prompt:{prompt}"]
     assert successor["difference"] == 1.0, "it knows nothing, the new model everything"
+
+
+def test_a_base_that_is_not_here_is_estimated_and_nothing_is_downloaded(
+    old: Old, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path / "hub"))
+    migration = unift.migrate(
+        old.model, name="far", to="local-qlora", model="Qwen/Qwen3-8B", target={"gpu": "h100"}
+    )
+    plan = migration.plan()
+    assert plan.estimate["fits"]
+    assert any("not on this machine" in warning for warning in plan.warnings)
+    assert not (tmp_path / "hub").exists()

@@ -12,30 +12,15 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
 
 from tests.vendors import google_discovery
+from tests.vendors.clock import Clock, stopped_clock
 from tests.vendors.google_books import PROJECT
 from tests.vendors.google_vendor import Vendor
-from unift import remote
 from unift.provider import Provider, get_provider
 from unift.spec import TrainSpec, make_spec
 
 GEMINI = "gemini-2.5-flash"
 OPEN = "Qwen/Qwen3-8B"
 BUCKET = "gs://loopback-bucket/unift"
-
-
-class Clock:
-    """Time passes only by sleeping."""
-
-    def __init__(self, start: float = 1_795_500_000.0) -> None:  # 2026-11-24
-        self.time = start
-        self.slept: list[float] = []
-
-    def now(self) -> float:
-        return self.time
-
-    def sleep(self, seconds: float) -> None:
-        self.slept.append(seconds)
-        self.time += seconds
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -57,10 +42,7 @@ def private_key() -> str:
 
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
-    made = Clock()
-    monkeypatch.setattr(remote.clock, "now", lambda: made.now())
-    monkeypatch.setattr(remote.clock, "sleep", lambda seconds: made.sleep(seconds))
-    return made
+    return stopped_clock(monkeypatch)
 
 
 @pytest.fixture(autouse=True)

@@ -7,12 +7,12 @@ from collections.abc import Callable
 
 import pytest
 
-from tests.unift_google.conftest import GEMINI, OPEN, Clock
+from tests.unift_google.conftest import GEMINI, OPEN
+from tests.vendors.clock import Clock
 from tests.vendors.google_books import Books
 from tests.vendors.google_vendor import Vendor
-from unift.errors import UniftError
-from unift.provider import Plan, Provider, State
-from unift.runs import Run, Store, run
+from tests.vendors.schedules import live
+from unift.provider import Provider, State
 from unift.spec import TrainSpec
 
 pytestmark = pytest.mark.slow
@@ -20,10 +20,6 @@ SCHEDULES = 1_000
 CALLS = ("create", "jobs", "job", "upload", "object", "objects", "media")
 FAULTS = ("fine", "fine", "500", "503", "429", "429 5", "cut before", "cut after")
 OF_ONE = {"create": ("garbage",), "job": ("garbage",), "media": ("cut middle",)}
-
-
-class Crash(BaseException):
-    """The process dies here."""
 
 
 def arm(vendor: Vendor, chance: random.Random) -> None:
@@ -36,38 +32,6 @@ def arm(vendor: Vendor, chance: random.Random) -> None:
     vendor.habits.clock_offset = chance.choice((0, -9 * 3600, 5 * 3600))
     vendor.habits.shifting_pages = chance.random() < 0.3
     vendor.habits.page = chance.choice((4, 20, 100))
-
-
-def live(plan: Plan, chance: random.Random, clock: Clock) -> Run:
-    """Everything a user and a machine may do to one run, until it has come to its end."""
-    found = Run(Store().create(plan), Store())
-    naps = clock.sleep
-
-    def nap_or_crash(seconds: float) -> None:
-        if chance.random() < 0.05:
-            raise Crash
-        naps(seconds)
-
-    for turn in range(60):
-        clock.sleep = nap_or_crash if turn < 30 else naps  # type: ignore[method-assign]
-        try:
-            if turn == 0:
-                found.submit()
-            else:
-                found = run(found.id)  # as a new process sees it
-                if found.state is State.FAILED:
-                    break
-                if found.state is State.PLANNED:
-                    found.resume()
-                else:
-                    found.refresh()
-        except (UniftError, Crash):
-            pass
-        clock.time += chance.choice((1, 30, 130))
-        if found.state is State.SUCCEEDED:
-            break
-    clock.sleep = naps  # type: ignore[method-assign]
-    return found
 
 
 @pytest.mark.parametrize("block", range(10))

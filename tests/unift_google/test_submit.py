@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.unift_google.conftest import BUCKET, OPEN, Clock
+from tests.unift_google.conftest import BUCKET, OPEN
+from tests.vendors.clock import Clock
 from tests.vendors.google_books import PROJECT
 from tests.vendors.google_vendor import Vendor
 from unift import start

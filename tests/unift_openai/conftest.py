@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from unift_openai import _clock
 
+from tests.vendors.clock import Clock, stopped_clock
 from tests.vendors.openai_vendor import KEY, Vendor
 from unift.provider import Provider, get_provider
 from unift.spec import TrainSpec, make_spec
@@ -17,27 +17,9 @@ from unift.spec import TrainSpec, make_spec
 BASE = "gpt-4.1-mini-2025-04-14"
 
 
-class Clock:
-    """Time passes only by sleeping."""
-
-    def __init__(self, start: float = 1_795_500_000.0) -> None:  # 2026-11-24
-        self.time = start
-        self.slept: list[float] = []
-
-    def now(self) -> float:
-        return self.time
-
-    def sleep(self, seconds: float) -> None:
-        self.slept.append(seconds)
-        self.time += seconds
-
-
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
-    made = Clock()
-    monkeypatch.setattr(_clock, "now", made.now)
-    monkeypatch.setattr(_clock, "sleep", made.sleep)
-    return made
+    return stopped_clock(monkeypatch)
 
 
 @pytest.fixture

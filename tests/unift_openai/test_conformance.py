@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from tests.conformance.suite import ProviderConformance
-from tests.unift_openai.conftest import Clock
+from tests.vendors.clock import Clock
 from tests.vendors.openai_vendor import KEY, Vendor
 from unift.provider import Provider, get_provider
 from unift.spec import TrainSpec

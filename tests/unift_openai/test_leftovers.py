@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from tests.unift_openai.conftest import Clock
+from tests.vendors.clock import Clock
 from tests.vendors.openai_vendor import Vendor
 from unift import start
 from unift.errors import LostError, ProviderError

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import re
+import shlex
+import subprocess
+import sys
 from collections.abc import Callable
 from typing import Any
 
 import pytest
 
-from tests.unift_openai.conftest import BASE, Clock
+from tests.unift_openai.conftest import BASE
+from tests.vendors.clock import Clock
 from tests.vendors.openai_vendor import JOB, KEY, Vendor
 from unift.errors import DataError, LimitError, ProviderError, UniftError, UsageError
 from unift.provider import Provider, get_provider
@@ -150,7 +155,7 @@ def test_a_model_that_ends_soon_is_a_warning(vendor: Vendor, openai: Provider, s
     assert "2027-01-14" in warning
     assert "51 days" in warning
     assert "models endpoint" in warning
-    assert f"unift migrate plan --source openai:{BASE} --to local-qlora" in warning
+    assert f"unift migrate plan openai:{BASE} --to local-qlora --train " in warning
 
 
 @pytest.mark.parametrize(("day", "refused"), [("2026-12-09", False), ("2026-12-08", True)])
@@ -207,7 +212,14 @@ def test_an_organisation_that_is_refused_learns_all_of_it_in_one_error(
     assert "deleted" in error.message
     assert f"unift estimate --model Qwen/Qwen3-8B --data {rows}" in error.fix
     assert "unift migrate inventory --source openai" in error.fix
-    assert f"unift migrate plan --source openai:{BASE} --to local-qlora" in error.fix
+    assert f"unift migrate plan openai:{BASE} --to local-qlora --train {rows}" in error.fix
+    offered = re.findall(r"unift (?:migrate|estimate) [^;]+", error.fix)
+    assert len(offered) == 3
+    for command in offered:  # with --help nothing runs, but flags that do not exist are refused
+        done = subprocess.run(
+            [sys.executable, "-m", *shlex.split(command), "--help"], capture_output=True, text=True
+        )
+        assert done.returncode == 0, (command, done.stderr)
     assert openai.find("t1") is None, "listing goes on working"
     assert vendor.calls.count("create") == 1
 

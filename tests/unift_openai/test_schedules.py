@@ -10,24 +10,19 @@ from pathlib import Path
 import httpx2
 import openai as sdk
 import pytest
-from unift_openai import _calls, _clock
+from unift_openai import _calls
 
-from tests.unift_openai.conftest import Clock
+from tests.vendors.clock import Clock
 from tests.vendors.openai_jobs import Books
 from tests.vendors.openai_vendor import KEY, Direct, Vendor
-from unift.errors import UniftError
-from unift.provider import Plan, Provider, State, get_provider
-from unift.runs import Run, Store, run
+from tests.vendors.schedules import live
+from unift.provider import Provider, State, get_provider
 from unift.spec import TrainSpec
 
 pytestmark = pytest.mark.slow
 SCHEDULES = 1_000
 CALLS = ("create", "upload", "jobs", "files", "job", "events", "content", "checkpoints", "delete")
 FAULTS = ("fine", "fine", "500", "429", "429 5", "cut before", "cut after")
-
-
-class Crash(BaseException):
-    """The process dies here."""
 
 
 def arm(vendor: Vendor, chance: random.Random) -> None:
@@ -43,38 +38,6 @@ def arm(vendor: Vendor, chance: random.Random) -> None:
     vendor.habits.page = chance.choice((4, 20, 100))
 
 
-def live(plan: Plan, chance: random.Random, clock: Clock) -> Run:
-    """Everything a user and a machine may do to one run, until it has come to its end."""
-    found = Run(Store().create(plan), Store())
-    naps = clock.sleep
-
-    def nap_or_crash(seconds: float) -> None:
-        if chance.random() < 0.05:
-            raise Crash
-        naps(seconds)
-
-    for turn in range(60):
-        clock.sleep = nap_or_crash if turn < 30 else naps  # type: ignore[method-assign]
-        try:
-            if turn == 0:
-                found.submit()
-            else:
-                found = run(found.id)  # as a new process sees it
-                if found.state in (State.PLANNED, State.FAILED) and found.artifact is None:
-                    if found.state is State.FAILED:
-                        return found
-                    found.resume()
-                else:
-                    found.refresh()
-        except (UniftError, Crash):
-            pass
-        clock.time += chance.choice((1, 30, 130))
-        if found.state is State.SUCCEEDED:
-            break
-    clock.sleep = naps  # type: ignore[method-assign]
-    return found
-
-
 @pytest.mark.parametrize("block", range(10))
 @pytest.mark.parametrize("metadata", [True, False])
 def test_schedules(
@@ -87,7 +50,6 @@ def test_schedules(
     monkeypatch: pytest.MonkeyPatch,
     tmp_path: Path,
 ) -> None:
-    monkeypatch.setattr(_clock, "sleep", lambda seconds: clock.sleep(seconds))
     # A thousand schedules are some 50,000 requests: without sockets, and on a disk that is memory.
     # What they are about is the order of things, not the wire (test_submit has that).
     memory = Path("/dev/shm")

@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 
-from tests.unift_openai.conftest import BASE, Clock
+from tests.unift_openai.conftest import BASE
+from tests.vendors.clock import Clock
 from tests.vendors.openai_vendor import KEY, Vendor
 from unift import start
 from unift.errors import LostError, ProviderError, UsageError

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 import re
+from abc import ABC, abstractmethod
 from email.parser import BytesParser
 from email.policy import HTTP
 from typing import Any
 
 
-class Storage:
+class Storage(ABC):
     """Objects: uploads in one request and in pieces, ranged downloads, preconditions."""
 
     vendor: Any
@@ -78,8 +79,9 @@ class Storage:
         page = self._page("items", [objects.held[args[0], name] for name in names], query)
         return 200, {"kind": "storage#objects", **page}
 
+    @abstractmethod
     def _page(self, key: str, items: list[Any], query: dict[str, str]) -> dict[str, Any]:
-        raise NotImplementedError
+        """One page of a list, as the handler cuts them."""
 
     def _media(self, args: list[str], query: dict[str, str], raw: bytes) -> tuple[int, Any]:
         objects = self.vendor.books.objects

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Protocol, TypeVar
 
 import typer
 
@@ -100,16 +101,29 @@ def plan(
     out.print("review them, then: unift migrate run " + written["yaml"], markup=False)
 
 
-@app.command()
-def train(which: Which, again: Again = False, json: Json = False) -> None:
-    """Train what was planned, once; with a sweep, choose by validation rows."""
+class _Told(Protocol):
+    def as_dict(self) -> dict[str, Any]: ...
+
+
+_Found = TypeVar("_Found", bound=_Told)
+
+
+def _step(
+    which: str, json: bool, work: Callable[[Migration], _Found], show: Callable[[_Found], None]
+) -> None:
     migration = find(which)
     with telling(migration, quiet=json):
-        found = migration.train(again=again)
+        found = work(migration)
     if json:
         emit({"migration": migration.name, **found.as_dict()})
     else:
-        show_trained(found)
+        show(found)
+
+
+@app.command()
+def train(which: Which, again: Again = False, json: Json = False) -> None:
+    """Train what was planned, once; with a sweep, choose by validation rows."""
+    _step(which, json, lambda migration: migration.train(again=again), show_trained)
 
 
 @app.command()
@@ -122,13 +136,7 @@ def compare(
     json: Json = False,
 ) -> None:
     """Old against new: truth, the old model's own answers, slices, form, speed, price."""
-    migration = find(which)
-    with telling(migration, quiet=json):
-        found = migration.compare(model=model, again=again)
-    if json:
-        emit({"migration": migration.name, **found.as_dict()})
-    else:
-        show_compared(found)
+    _step(which, json, lambda migration: migration.compare(model=model, again=again), show_compared)
 
 
 @app.command()
@@ -141,13 +149,9 @@ def cutover(
     json: Json = False,
 ) -> None:
     """Start commands, environment diff, template check, archive. Nothing is switched by itself."""
-    migration = find(which)
-    with telling(migration, quiet=json):
-        found = migration.cutover(again=again, server=server)
-    if json:
-        emit({"migration": migration.name, **found.as_dict()})
-    else:
-        show_cutover(found)
+    _step(
+        which, json, lambda migration: migration.cutover(again=again, server=server), show_cutover
+    )
 
 
 @app.command()

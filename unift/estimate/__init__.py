@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from unift.estimate._break_even import Traffic
     from unift.estimate._hardware import Hardware, hardware
     from unift.estimate._local import LocalSettings, Setup, local_row
-    from unift.estimate._resolve import Base, Workload
+    from unift.estimate._resolve import Base, Workload, local_provider, local_providers
     from unift.estimate._row import Row
     from unift.estimate._shape import ALL_TARGETS, Shape, read_shape
     from unift.estimate.memory import Memory, estimate_memory
@@ -43,6 +43,8 @@ _HOMES = {
     "flops_per_token": "time",
     "gpu_cost": "money",
     "hardware": "_hardware",
+    "local_provider": "_resolve",
+    "local_providers": "_resolve",
     "local_row": "_local",
     "read_shape": "_shape",
     "token_cost": "money",
@@ -70,6 +72,8 @@ __all__ = [
     "flops_per_token",
     "gpu_cost",
     "hardware",
+    "local_provider",
+    "local_providers",
     "local_row",
     "read_shape",
     "token_cost",

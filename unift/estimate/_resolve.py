@@ -7,7 +7,6 @@ import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from importlib.metadata import entry_points
 from pathlib import Path
 from typing import TYPE_CHECKING, cast, get_args
 
@@ -15,7 +14,7 @@ from unift import catalog
 from unift.errors import DataError, UniftError, UsageError
 from unift.estimate._shape import Shape, read_shape
 from unift.estimate._training import Tuning
-from unift.provider import GROUP, get_provider
+from unift.provider import get_provider, provider_names
 
 if TYPE_CHECKING:
     from unift.data import Report
@@ -74,7 +73,7 @@ def find_base(model: str) -> Base:
     folder = Path(name).expanduser()
     if folder.is_dir():
         return Base(model, read_shape(folder), str(folder / "config.json"), public=False)
-    cached = _cached_config(name)
+    cached = cached_config(name)
     if cached is not None:
         config = json.loads(cached.read_text(encoding="utf-8"))
         return Base(name, Shape.from_config(config, where=str(cached)), "config.json in the cache")
@@ -89,7 +88,7 @@ def find_base(model: str) -> Base:
     return Base(name, Shape.from_config(found.config, where=name), "; ".join(found.source))
 
 
-def _cached_config(name: str) -> Path | None:
+def cached_config(name: str) -> Path | None:
     """config.json of a hub id in the local cache (layout of huggingface_hub), newest snapshot."""
     if name.count("/") != 1:
         return None
@@ -107,8 +106,7 @@ def local_providers() -> dict[str, Tuning]:
     """
     found: dict[str, Tuning] = {}
     vendors = {name for one in catalog.providers() for name in (one.id, *one.aliases)}
-    names = {entry.name for entry in entry_points(group=GROUP)} - vendors
-    for name in sorted(names):
+    for name in sorted(provider_names() - vendors):
         try:
             able = get_provider(name).capabilities(None)
         except UniftError:  # what it needs is not installed: it cannot train here
@@ -116,6 +114,23 @@ def local_providers() -> dict[str, Tuning]:
         if able.place == "local" and able.tunes in get_args(Tuning):
             found[name] = cast("Tuning", able.tunes)
     return found
+
+
+def local_provider(tunes: Tuning) -> str:
+    """The installed provider that tunes so on this machine.
+
+    Raises:
+        UsageError: There is none.
+    """
+    for name, tuned in local_providers().items():
+        if tuned == tunes:
+            return name
+    raise UsageError(
+        f"Nothing that is installed trains '{tunes}' on this machine.",
+        code="no_local_provider",
+        where="provider",
+        fix="pip install 'unift[local]'; unift doctor says what is missing",
+    )
 
 
 def choose_providers(asked: Sequence[str] | str | None, base: Base) -> tuple[list[str], bool]:

@@ -11,6 +11,7 @@ from typing import Any
 
 from unift import catalog
 from unift.errors import UniftError
+from unift.estimate import local_provider, local_providers
 from unift.migrate._spec import Target
 
 # Vendors that train open bases and give the weights, and the stop-gap for the old base itself.
@@ -203,8 +204,8 @@ def _local(name: str, gpu: str | None, needs: Needs, epochs: float, target: Targ
     """The roomiest way to train on a card: an adapter on 16-bit weights, else on 4-bit ones."""
     rows = [
         row
-        for provider in ("local-lora", "local-qlora")
-        for row in _estimate(name, [provider], needs, epochs, target, gpu)
+        for tunes in ("lora", "qlora")
+        for row in _estimate(name, [local_provider(tunes)], needs, epochs, target, gpu)
     ]
     usable = [row for row in rows if row.fits]
     return (usable or rows or [None])[0]
@@ -233,7 +234,7 @@ def _estimate(
 ) -> list[Any]:
     from unift.estimate import estimate
 
-    local = providers[0].startswith("local")
+    local = providers[0] in local_providers()
     try:
         table = estimate(
             model=name,
@@ -329,7 +330,7 @@ def _stop_gap(
     today: date,
 ) -> list[Candidate]:
     """The same base at Azure: the same file and the same settings, for some months more."""
-    if old_vendor not in ("openai",):
+    if old_vendor != "openai":
         return []
     rows = _estimate(old_base, [_STOP_GAP], needs, epochs, Target())
     about = _About(old_base, licence="closed", languages=(), tools=True)

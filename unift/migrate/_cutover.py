@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from unift.errors import RunError, UsageError
+from unift.estimate import local_providers
 from unift.migrate._files import write_text
 from unift.migrate._spec import MigrationSpec
 from unift.migrate._template import TemplateCheck, check_template
@@ -88,7 +89,7 @@ def start_commands(
     if artifact.kind == "hosted":
         return {"hosted": f"served by {plan['provider']} as {artifact.reference}"}
     folder = artifact.reference
-    four_bit = plan["provider"] == "local-qlora"
+    four_bit = local_providers().get(plan["provider"]) == "qlora"
     weights = artifact.kind == "weights"
     base = folder if weights else plan_base(plan, artifact)
     place = ["--host", wanted.host, "--port", str(wanted.port)]

@@ -10,12 +10,14 @@ from typing import Any
 
 from unift import catalog
 from unift.errors import DataError, UniftError, UsageError
+from unift.estimate import local_provider, local_providers
 from unift.migrate._candidates import Candidate, Needs, candidates, usual_size
 from unift.migrate._files import items, part
 from unift.migrate._hold_out import HeldOut
 from unift.migrate._settings import Mapped, map_settings, training_of
 from unift.migrate._spec import MigrationSpec
 from unift.migrate._trials import Trial, trials
+from unift.provider import Setting, claimant
 
 # Vendors whose fine-tunes are named ``ft:BASE:...``.
 _FT = "ft:"
@@ -129,7 +131,7 @@ def make_plan(spec: MigrationSpec, old: OldModel, held: HeldOut) -> MigrationPla
     training = training_of(mapping)
     if spec.training.options:
         training["options"] = {key: dict(value) for key, value in spec.training.options.items()}
-    resolved = _resolve(provider, model, held, training)
+    resolved = _resolve(spec, provider, model, held, training)
     planned = trials(spec, provider, model, training, resolved.estimate)
     warnings = [*held.notes, *resolved.warnings, *_warnings(found, provider, model, old, today)]
     return MigrationPlan(
@@ -154,7 +156,7 @@ def old_model(reference: str, inventory: Mapping[str, Any] | None, job: str | No
     """What the inventory and the catalogue know of a model, by its reference."""
     vendor, _, name = reference.partition(":")
     if reference.startswith(("http://", "https://")):
-        vendor, name = "openai", reference.partition("#")[2] or reference
+        vendor, name = claimant("http").name, reference.partition("#")[2] or reference
     base = name.split(":")[1] if name.startswith(_FT) and ":" in name[3:] else name
     ends, last, said, replacement = _dates(base, vendor)
     settings: dict[str, Any] = {}
@@ -249,22 +251,48 @@ def _destination(spec: MigrationSpec, found: list[Candidate]) -> tuple[str, str]
         model = best.base
     if provider is None:
         same = [one for one in found if one.base == model and not one.against]
-        provider = same[0].provider if same else (best.provider if best else "local-lora")
+        provider = same[0].provider if same else (best.provider if best else local_provider("lora"))
     assert model is not None
     return provider, model
 
 
-def _resolve(provider: str, model: str, held: HeldOut, training: Mapping[str, Any]) -> Any:
-    """The provider's own plan. A hub model that is not here yet is planned when it is trained."""
-    import unift
+@dataclass(frozen=True)
+class _Resolved:
+    estimate: Mapping[str, Any]
+    settings: tuple[Setting, ...] = ()
+    warnings: tuple[str, ...] = ()
 
-    return unift.plan(
+
+def _resolve(
+    spec: MigrationSpec, provider: str, model: str, held: HeldOut, training: Mapping[str, Any]
+) -> _Resolved:
+    """The provider's own plan. A hub model that is not on this machine is only estimated: planning
+    it would download its weights, and nobody has decided for it yet."""
+    import unift
+    from unift.estimate._resolve import cached_config
+
+    name = model.removeprefix("hf:")
+    here = name == "demo" or Path(name.removeprefix("path:")).expanduser().is_dir()
+    if provider in local_providers() and not here and cached_config(name) is None:
+        known = ("epochs", "batch_size", "rank", "max_length")
+        table = unift.estimate(
+            model=model,
+            data=held.train,
+            providers=[provider],
+            gpu=spec.target.gpu,
+            usd_per_hour=spec.target.usd_per_hour,
+            **{key: training[key] for key in known if training.get(key) is not None},
+        )
+        note = f"{model} is not on this machine: its other settings are chosen when it is trained"
+        return _Resolved(table.rows[0].as_dict(), warnings=(note,))
+    plan = unift.plan(
         provider=provider,
         model=model,
         data=held.train,
         validation=held.validation,
         **training,
     )
+    return _Resolved(plan.estimate, plan.settings, plan.warnings)
 
 
 def _break_even(
@@ -286,7 +314,7 @@ def _break_even(
             tokens=needs.tokens,
             rows=needs.rows,
             max_length=needs.longest,
-            providers=["local-lora", "local-qlora"],
+            providers=[local_provider("lora"), local_provider("qlora")],
             gpu=spec.target.gpu or "rtx4090-24gb",
             usd_per_hour=spec.target.usd_per_hour,
             traffic=spec.target.answers_per_month,

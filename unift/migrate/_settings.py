@@ -14,6 +14,7 @@ from typing import Any, Literal
 
 from unift import catalog
 from unift.errors import UsageError
+from unift.estimate import local_providers
 from unift.migrate._files import part
 
 Certainty = Literal["exact", "heuristic", "default", "yours", "dropped"]
@@ -153,8 +154,8 @@ def _rate(old: Mapping[str, Any], given: Mapping[str, Any], provider: str, base:
 
 def recommended_rate(base: str, provider: str) -> tuple[float, str, str]:
     """The learning rate to start from for a base: the rate, its formula, and its source."""
-    if provider == "local-full":
-        return _FULL_RATE, "2e-5, the local default for tuning all weights", "unift local-full"
+    if local_providers().get(provider) == "full":
+        return _FULL_RATE, "2e-5, the local default for tuning all weights", f"unift {provider}"
     if base == "demo":
         return (
             _DEMO_RATE,

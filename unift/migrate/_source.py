@@ -7,7 +7,7 @@ from typing import Protocol, runtime_checkable
 
 from unift._text import did_you_mean
 from unift.errors import ProviderError, UsageError
-from unift.provider import Provider, get_provider, providers
+from unift.provider import Provider, claimant, get_provider, providers
 from unift.verbs import Inventoried
 
 
@@ -51,11 +51,12 @@ def parse_source(text: str) -> Source:
     """
     if text.startswith(("http://", "https://")):
         url, _, model = text.partition("#")
-        provider = get_provider("openai")
+        provider = claimant("http")
+        name = provider.name
         if isinstance(provider, _Movable):
             provider = provider.at(url)
         # A server with one model may be named without it: the reference stays.
-        return Source("openai", provider, model or None, text)
+        return Source(name, provider, model or None, text)
     name, colon, model = text.partition(":")
     known = [info.name for info in providers()]
     if name not in known:

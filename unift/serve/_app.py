@@ -19,6 +19,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from unift.engine import open_engine
 from unift.errors import UniftError
+from unift.estimate import local_provider
 from unift.provider import State
 from unift.runs import Run, Store
 from unift.serve import _errors
@@ -31,7 +32,7 @@ from unift.serve._metrics import Metrics
 from unift.serve._named import adapter_folders
 from unift.serve._requests import ChatBody, CompletionBody, TokenizeBody
 from unift.serve._shelf import Shelf
-from unift.serve._training import FOUR_BIT_TRAINER, TRAINER, router
+from unift.serve._training import router
 from unift.serve._views import ORGANIZATION, model_name
 from unift.serve._vllm import Starting, Vllm
 from unift.serve._who import Anybody, Chatter, Operator
@@ -62,7 +63,8 @@ def create_app(settings: Settings, starting: Starting | None = None) -> FastAPI:
     vllm = Vllm(settings) if settings.engine == "vllm" else None
     batcher = None
     if vllm is None:
-        trainer = FOUR_BIT_TRAINER if settings.four_bit else TRAINER
+        # Adapters that were trained on a base in 4 bits correct that one, and want it.
+        trainer = local_provider("qlora" if settings.four_bit else "lora")
         batcher = Batcher(open_engine(trainer, settings.source, settings.max_adapters))
 
     def open_jobs() -> float:

@@ -13,6 +13,7 @@ from fastapi.responses import FileResponse
 
 from unift._train import plan as make_plan
 from unift.errors import DataError, UniftError
+from unift.estimate import local_provider
 from unift.provider import State
 from unift.runs import Store
 from unift.serve._conductor import Conductor
@@ -23,8 +24,6 @@ from unift.serve._shelf import Job, Shelf, StoredFile
 from unift.serve._views import checkpoint_views, event_views, job_view
 from unift.serve._who import Reader, Trainer
 
-TRAINER = "local-lora"
-FOUR_BIT_TRAINER = "local-qlora"  # its adapters correct a base in 4 bits, and want that one
 #: The vendor multiplies a rate that it does not publish; we multiply the local provider's own
 #: default for adapters (2e-4, Dettmers et al. 2023). The same number means about the same boldness,
 #: no more.
@@ -224,7 +223,7 @@ def _create(
     multiplier = number(body.hyper.learning_rate_multiplier)
     try:
         planned = make_plan(
-            provider=TRAINER,
+            provider=local_provider("lora"),
             model=source,
             data=str(shelf.path(body.training_file)),
             validation=str(shelf.path(body.validation_file)) if body.validation_file else None,
