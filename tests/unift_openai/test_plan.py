@@ -50,6 +50,13 @@ def test_preference(vendor: Vendor, openai: Provider, spec: Make, preferences: s
     assert sent["method"]["dpo"]["hyperparameters"]["beta"] == 0.2
 
 
+def test_the_vendor_reports_to_a_project_where_it_is_asked_to(
+    vendor: Vendor, openai: Provider, spec: Make
+) -> None:
+    sent = body(vendor, openai, spec(options={"wandb_project": "support"}))
+    assert sent["integrations"] == [{"type": "wandb", "wandb": {"project": "support"}}]
+
+
 def test_a_bad_preference_row_is_named(openai: Provider, spec: Make, rows: str) -> None:
     with pytest.raises(DataError) as caught:
         openai.plan(spec(method="dpo", data=rows))
@@ -156,6 +163,17 @@ def test_a_model_that_ends_soon_is_a_warning(vendor: Vendor, openai: Provider, s
     assert "51 days" in warning
     assert "models endpoint" in warning
     assert f"unift migrate plan openai:{BASE} --to local-qlora --train " in warning
+
+
+def test_the_host_need_not_be_asked(vendor: Vendor, openai: Provider, spec: Make) -> None:
+    vendor.habits.shutdown[BASE] = "2026-11-30"  # within 14 days: refused, if it is asked
+    with pytest.raises(LimitError):
+        openai.plan(spec())
+    asked = vendor.calls.count("model")
+    assert asked
+    (warning,) = openai.plan(spec(options={"look_up_shutdown": False})).warnings
+    assert "catalogue" in warning
+    assert vendor.calls.count("model") == asked
 
 
 @pytest.mark.parametrize(("day", "refused"), [("2026-12-09", False), ("2026-12-08", True)])
