@@ -139,6 +139,16 @@ def test_openai_rows_add_the_chat_format(tmp_path: Path) -> None:
     assert "o200k_base, exact" in report.tokens_method
 
 
+@pytest.mark.parametrize("given", [{"model": "gemini-2.5-flash"}, {"provider": "google"}])
+def test_gemini_is_estimated_and_the_error_is_said(tmp_path: Path, given: dict[str, str]) -> None:
+    path = save(tmp_path / "a.jsonl", "Привет, мир! " * 100)
+    exact = validate(path, model="gpt-4.1-mini-2025-04-14").tokens
+    report = validate(path, **given)  # type: ignore[arg-type]  # one of the two
+    assert report.tokens == exact
+    assert "estimate" in report.tokens_method
+    assert "%" in report.tokens_method
+
+
 def test_a_damaged_rank_file_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     damaged = replace(_ranks.PUBLISHED["o200k_base"], sha256="0" * 64)
     monkeypatch.setitem(_ranks.PUBLISHED, "o200k_base", damaged)
