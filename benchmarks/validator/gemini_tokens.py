@@ -20,6 +20,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from tokenizers import Tokenizer
+
 from unift.data._tokens import ByCharacters, ByTiktoken
 
 LANGUAGES = (
