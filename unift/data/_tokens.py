@@ -27,8 +27,8 @@ PER_ASCII, PER_OTHER = 0.24, 0.65
 # shipped. Measured against Gemma 3's: benchmarks/validator/gemini_tokens.py.
 LIKE_GEMINI = (
     "estimate with o200k_base in place of Gemini's tokenizer, which is not public; against "
-    "Gemma 3's it is off by 0 to 4% for English prose, -12 to +12% for most other European languages, -11 to"
-    " -17% for code and JSON, -17 to +51% for other scripts (benchmarks/results/gemini_tokens.md)"
+    "Gemma 3's it is off by 0 to 4% for English, -12 to +12% for most European languages, -11 to -17% for "
+    "code and JSON, -17 to +51% for other scripts (benchmarks/results/gemini_tokens.md)"
 )
 _O200K_PREFIXES = (
     "gpt-4o", "gpt-4.1", "gpt-4.5", "gpt-5", "gpt-6", "chatgpt-4o", "o1", "o3", "o4", "gpt-oss",
