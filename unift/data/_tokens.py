@@ -26,8 +26,8 @@ PER_ASCII, PER_OTHER = 0.24, 0.65
 # Gemini's tokenizer is not public and Gemma 3's, which Google names as its stand-in, is not to be
 # shipped. Measured against Gemma 3's: benchmarks/validator/gemini_tokens.py.
 LIKE_GEMINI = (
-    "estimate with o200k_base in place of Gemini's tokenizer, which is not public; against "
-    "Gemma 3's it is off by 0 to 4% for English, -12 to +12% for most European languages, -11 to -17% for "
+    "estimate with o200k_base in place of Gemini's tokenizer, which is not public; it is off from "
+    "Gemma 3's by 0 to 4% for English, -12 to +12% for most European languages, -11 to -17% for "
     "code and JSON, -17 to +51% for other scripts (benchmarks/results/gemini_tokens.md)"
 )
 _O200K_PREFIXES = (
