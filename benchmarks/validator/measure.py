@@ -3,13 +3,15 @@
     python benchmarks/validator/measure.py            # about 5 minutes
     python benchmarks/validator/measure.py --quick    # smaller files, for a look
 
-Each figure is the best of three runs in a process of its own, on one core (sched_setaffinity,
+Each figure is the best of five runs in a process of its own, on one core (sched_setaffinity,
 processor time) unless it says two (wall time), after a run on 20 rows that loads what has to be
-loaded; peak memory is VmHWM of that process. All peers read the same file in the same run: the
-checks of OpenAI's published data preparation notebook over `json`, written plainly; pydantic's
+loaded; peak memory is VmHWM of that process. The runs of all peers take turns, and a ratio is the
+median of the ratios of the rounds, so that other work on the machine bears on all alike. All peers
+read the same file: the checks of OpenAI's published data preparation notebook over `json`, written
+plainly; the form checks of mistral-finetune's validator, which is not on PyPI, written plainly (all
+lines at once, `json`, pydantic objects, order of roles; without its token counts); pydantic's
 `model_validate_json`; msgspec's typed decode alone; `datasets.load_dataset("json")`, which reads
-and checks nothing. mistral-finetune's
-validator is not on PyPI and is left out.
+and checks nothing.
 """
 
 from __future__ import annotations
@@ -20,6 +22,7 @@ import os
 import platform
 import random
 import re
+import statistics
 import subprocess
 import sys
 import tempfile
@@ -86,6 +89,47 @@ def notebook(path: str) -> int:
             if not any(message.get("role", None) == "assistant" for message in messages):
                 errors += 1
     return rows
+
+
+def mistral(path: str) -> int:
+    """What mistral-finetune's validator checks of the form of a conversation."""
+    from pydantic import BaseModel, ConfigDict
+
+    class Said(BaseModel):
+        model_config = ConfigDict(extra="forbid")
+        role: str
+        content: str
+        weight: float | None = None
+
+    errors = 0
+    with open(path, encoding="utf-8") as file:
+        rows = file.readlines()
+    for row in rows:
+        try:
+            value = json.loads(row)
+            if ("messages" in value) == ("interactions" in value):
+                raise ValueError("one of messages and interactions")
+            said: list[Said] = []
+            system = None
+            for message in value.get("messages", value.get("interactions")):
+                if "role" not in message or ("content" in message) == ("text" in message):
+                    raise ValueError("role and content")
+                role = message["role"]
+                if role not in ("system", "user", "assistant", "tool"):
+                    raise ValueError("role")
+                text = message.get("content", message.get("text"))
+                if role == "system":
+                    if system is not None:
+                        raise ValueError("two system prompts")
+                    system = text
+                else:
+                    said.append(Said(role=role, content=text, weight=message.get("weight")))
+            wanted = ["user", "assistant"] * len(said)
+            if [one.role for one in said] != wanted[: len(said)] or said[-1].role != "assistant":
+                raise ValueError("order")
+        except ValueError:
+            errors += 1
+    return len(rows)
 
 
 def pydantic_typed(path: str) -> int:
@@ -165,7 +209,7 @@ def tiktoken_alone(path: str) -> int:
 WAYS = {
     way.__name__: way
     for way in (
-        notebook, pydantic_typed, msgspec_typed, hf_datasets, unift_form, unift_tokens,
+        notebook, mistral, pydantic_typed, msgspec_typed, hf_datasets, unift_form, unift_tokens,
         tiktoken_alone,
     )
 }  # fmt: skip
@@ -188,30 +232,37 @@ def worker(way: str, path: str) -> None:
     print(json.dumps({"seconds": seconds, "rows": rows, "mib": int(peak[1]) / 1024}))
 
 
-def measure(way: str, path: Path, *, cores: int = 1, runs: int = 3) -> dict[str, float]:
-    """Best of some runs."""
-    best: dict[str, float] | None = None
+Found = dict[str, float]
+
+
+def measure(path: Path, *ways: tuple[str, int], runs: int = 5) -> list[tuple[Found, float]]:
+    """(best run, ratio of speeds to the first one) of each (way, cores); the runs take turns."""
+    rounds: list[list[Found]] = []
     for _ in range(runs):
-        done = subprocess.run(
-            [sys.executable, __file__, "--worker", way, str(path)],
-            check=True,
-            capture_output=True,
-            text=True,
-            env={**os.environ, "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"},
-            preexec_fn=lambda: os.sched_setaffinity(0, range(cores)),
-        )
-        found = json.loads(done.stdout.splitlines()[-1])
-        if best is None or found["seconds"] < best["seconds"]:
-            best = found
-    assert best is not None
-    return {**best, "mb_s": path.stat().st_size / 1e6 / best["seconds"]}
+        rounds.append([])
+        for way, cores in ways:
+            done = subprocess.run(
+                [sys.executable, __file__, "--worker", way, str(path)],
+                check=True,
+                capture_output=True,
+                text=True,
+                env={**os.environ, "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"},
+                preexec_fn=lambda cores=cores: os.sched_setaffinity(0, range(cores)),
+            )
+            rounds[-1].append(json.loads(done.stdout.splitlines()[-1]))
+    found: list[tuple[Found, float]] = []
+    for at in range(len(ways)):
+        best = min((each[at] for each in rounds), key=lambda run: run["seconds"])
+        ratio = statistics.median(each[0]["seconds"] / each[at]["seconds"] for each in rounds)
+        found.append(({**best, "mb_s": path.stat().st_size / 1e6 / best["seconds"]}, ratio))
+    return found
 
 
-def line(name: str, found: dict[str, float], base: float | None = None) -> str:
+def line(name: str, found: Found, *ratios: float) -> str:
     """One row of the table."""
-    ratio = f"{found['mb_s'] / base:.2f}" if base else ""
     rows = found["rows"] / found["seconds"]
-    return f"| {name} | {found['mb_s']:.1f} | {rows:,.0f} | {found['mib']:.0f} | {ratio} |"
+    shown = " | ".join(f"{ratio:.2f}" for ratio in ratios)
+    return f"| {name} | {found['mb_s']:.1f} | {rows:,.0f} | {found['mib']:.0f} | {shown} |"
 
 
 def main() -> None:
@@ -231,37 +282,40 @@ def main() -> None:
         write_chat(good, size)
         write_chat(bad, size / 5, bad=True)
         write_chat(some, size / 5)
-        forms = {
-            way: measure(way, good)
-            for way in ("unift_form", "notebook", "pydantic_typed", "msgspec_typed", "hf_datasets")
-        }
-        pydantic = forms["pydantic_typed"]["mb_s"]
         names = {
+            "pydantic_typed": "pydantic `model_validate_json`",
             "unift_form": "`unift validate`, all checks but exact tokens",
             "notebook": "json + the notebook's checks",
-            "pydantic_typed": "pydantic `model_validate_json`",
+            "mistral": "mistral-finetune's form checks",
             "msgspec_typed": "msgspec typed decode alone",
             "hf_datasets": '`datasets.load_dataset("json")`, reads only',
         }
-        table = [line(names[way], found, pydantic) for way, found in forms.items()]
-        one = measure("tiktoken_alone", some)
-        tokens = [
-            line("json + tiktoken, one thread", one, one["mb_s"]),
-            line(
-                "`unift validate`, exact tokens, 1 core", measure("unift_tokens", some), one["mb_s"]
-            ),
-            line(
-                "`unift validate`, exact tokens, 2 cores",
-                measure("unift_tokens", some, cores=2),
-                one["mb_s"],
-            ),
+        forms = measure(good, *((way, 1) for way in names))
+        ours = forms[1][1]
+        table = [
+            line(name, found, ratio, ratio / ours)
+            for name, (found, ratio) in zip(names.values(), forms, strict=True)
         ]
-        worst = [line("`unift validate`, a fault in every row", measure("unift_form", bad))]
+        counted = {
+            "json + tiktoken, one thread": ("tiktoken_alone", 1),
+            "`unift validate`, exact tokens, 1 core": ("unift_tokens", 1),
+            "json + tiktoken, one thread, wall time": ("tiktoken_alone", 2),
+            "`unift validate`, exact tokens, 2 cores": ("unift_tokens", 2),
+        }
+        found = measure(some, *counted.values())
+        wall = found[2][1]
+        tokens = [
+            line(name, each, ratio / (wall if at > 1 else 1))
+            for at, (name, (each, ratio)) in enumerate(zip(counted, found, strict=True))
+        ]
+        [(slow, _)] = measure(bad, ("unift_form", 1))
+        worst = [line("`unift validate`, a fault in every row", slow)]
         grown: list[str] = []
         for megabytes in growth:
             path = Path(folder) / "grown.jsonl"
             write_chat(path, megabytes)
-            grown.append(line(f"{megabytes} MB", measure("unift_form", path, runs=1)))
+            [(each, _)] = measure(path, ("unift_form", 1), runs=1)
+            grown.append(line(f"{megabytes} MB", each))
             path.unlink()
     text = "\n".join(
         (
@@ -271,11 +325,14 @@ def main() -> None:
             f"{datetime.now(UTC):%Y-%m-%d}, {processor()}, Python {platform.python_version()}; "
             f"other work ran beside it (load {os.getloadavg()[0]:.1f} on {os.cpu_count()} cores). "
             f"Chat rows of 1.3 KB, {size} MB, one core (processor time; "
-            "two cores: wall time, which the other work lengthens), best of three.",
+            "two cores: wall time, which the other work lengthens), best of five, ratios taken "
+            "round by round.",
             "",
-            "## Form (ratio to pydantic)",
+            "## Form (speed relative to pydantic and to unift)",
             "",
-            head,
+            head.replace("ratio |", "to pydantic | to unift |").replace(
+                "---: |", "---: | ---: |", 1
+            ),
             *table,
             "",
             f"## Exact tokens, {size // 5} MB (ratio to one tiktoken thread)",

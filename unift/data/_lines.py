@@ -85,7 +85,7 @@ class Block:
     @cached_property
     def lines(self) -> list[bytes]:
         """The lines one by one; not made before somebody asks."""
-        return self.data.split(b"\n")
+        return self.data.split(b"\n") if b"\n" in self.data else [self.data]
 
 
 def places(data: bytes, char: str) -> npt.NDArray[np.int64]:
@@ -178,6 +178,7 @@ def blocks(path: Path, report: Report) -> Iterator[Block]:
                 if start <= cut:
                     # A view, so that the bytes are copied once.
                     data = b"".join((*pieces, memoryview(chunk)[start:cut]))
+                    pieces.clear()  # a long line is not to be held twice
                     block = Block(line, data, raw.tell())
                     yield block
                     line += block.count
@@ -187,6 +188,7 @@ def blocks(path: Path, report: Report) -> Iterator[Block]:
                 _too_long(report, line)
                 pieces, size, skipping = [], 0, True
         rest = b"".join(pieces)
+        pieces.clear()
         if rest:
             yield Block(line, rest, raw.tell())
 

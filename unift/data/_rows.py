@@ -11,9 +11,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import cache
 from itertools import chain
 from operator import attrgetter, is_
-from typing import Any, Literal
+from typing import Literal
 
 import msgspec
 import numpy as np
@@ -62,7 +63,6 @@ _ROLES: dict[type, str] = {
     _User: "user",
     _Assistant: "assistant",
 }
-_TYPES: dict[str, Any] = {role: kind for kind, role in _ROLES.items()}
 _decoder = msgspec.json.Decoder(_Plain)
 _NOT_PLAIN = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
 _INSTRUCT = (_System, _Developer)
@@ -70,6 +70,7 @@ _messages, _content = attrgetter("messages"), attrgetter("content")
 # Kinds of the messages of a row -> the roles, or None if their order has a fault.
 _orders: dict[tuple[type, ...], tuple[str, ...] | None] = {}
 _ORDERS_KEPT = 10_000
+_ODD, _ALL_BITS = 0x9E3779B97F4A7C15, (1 << 64) - 1
 # A block is some 1 MiB; one with a longer line is left to the slow way, which needs less memory.
 _LARGEST = 8 << 20
 
@@ -87,7 +88,6 @@ class PlainRows:
         roles: Roles of each.
         texts: Texts of all of them, one after the other.
         width: Messages of each row, if all rows have the same roles; else 0.
-        weighted: Positions (in `lines`) of rows in which a weight is written.
     """
 
     lines: list[int] = field(default_factory=list[int])
@@ -95,7 +95,6 @@ class PlainRows:
     roles: list[tuple[str, ...]] = field(default_factory=list[tuple[str, ...]])
     texts: list[str] = field(default_factory=list[str])
     width: int = 0
-    weighted: list[int] = field(default_factory=list[int])
 
     def answers(self) -> list[str]:
         """The last text of each row."""
@@ -104,35 +103,66 @@ class PlainRows:
         return [messages[-1].content for messages in self.rows]
 
     def systems(self) -> list[str]:
-        """The system prompt of each row, empty if it has none."""
+        """The system prompt of each row, empty if it has none; only one if all are alike."""
         if not self.width:
             return [
                 messages[0].content if type(messages[0]) in _INSTRUCT else ""
                 for messages in self.rows
             ]
-        alike = self.rows and type(self.rows[0][0]) in _INSTRUCT
-        return self.texts[:: self.width] if alike else [""] * len(self.rows)
+        if type(self.rows[0][0]) not in _INSTRUCT:
+            return [""]
+        first = self.texts[:: self.width]
+        # A comparison is cheaper than a hash.
+        return first[:1] if first.count(first[0]) == len(first) else first
 
-    def identities(self) -> tuple[list[int], list[int]]:
+    def identities(self) -> tuple[Places, Places]:
         """(hash of the prompt, hash of the answer) of each row; see `identity`."""
-        prompts = [hash(messages[:-1]) for messages in self.rows]
-        answers = list(map(hash, self.answers()))
-        for at in self.weighted:
-            texts = [message.content for message in self.rows[at]]
-            prompts[at], answers[at] = identity(self.roles[at], texts, "")
-        return prompts, answers
+        hashes = np.fromiter(map(hash, self.texts), np.int64, len(self.texts)).view(np.uint64)
+        if self.width:
+            table = hashes.reshape(-1, self.width)
+            prompts = np.zeros(len(table), np.uint64)
+            for column, role in enumerate(self.roles[0][:-1]):
+                prompts = (prompts + table[:, column] + _role_number(role)) * _ODD
+            return prompts.view(np.int64), table[:, -1].view(np.int64)
+        prompts = np.empty(len(self.rows), np.uint64)
+        ends = np.cumsum(self.sizes())
+        said = hashes.tolist()
+        at = 0
+        for index, (roles, end) in enumerate(zip(self.roles, ends.tolist(), strict=True)):
+            prompts[index] = _mixed(roles, said[at : end - 1])
+            at = end
+        return prompts.view(np.int64), hashes[ends - 1].view(np.int64)
+
+    def sizes(self) -> Places:
+        """Texts of each row."""
+        if self.width:
+            return np.full(len(self.rows), self.width)
+        return np.fromiter(map(len, self.rows), np.int64, len(self.rows))
 
 
 def identity(roles: Sequence[str], texts: Sequence[str], extra: str) -> tuple[int, int]:
     """Hashes of the prompt and of the answer of a row, whatever way it went.
 
-    They are Python's own (SipHash for texts, keyed anew in each process).
+    They are Python's own of each text (SipHash, keyed anew in each process), those of the prompt
+    mixed with the roles by multiplication modulo 2**64 (Horner), and signed at last.
     """
-    prompt: tuple[object, ...] = tuple(
-        _TYPES[role](text) if role in _TYPES else (role, text)
-        for role, text in zip(roles[:-1], texts, strict=False)
-    )
-    return hash((*prompt, extra) if extra else prompt), hash(texts[-1])
+    said = [hash(text) for text in texts[: len(roles) - 1]]
+    prompt = _mixed(roles, said)
+    if extra:
+        prompt = (prompt + hash(extra) + 1) * _ODD & _ALL_BITS
+    return prompt - (prompt >> 63 << 64), hash(texts[-1])
+
+
+def _mixed(roles: Sequence[str], hashes: Sequence[int]) -> int:
+    prompt = 0
+    for role, each in zip(roles[:-1], hashes, strict=False):
+        prompt = (prompt + each + _role_number(role)) * _ODD & _ALL_BITS
+    return prompt
+
+
+@cache
+def _role_number(role: str) -> int:
+    return hash((role,)) & _ALL_BITS
 
 
 def plain_rows(block: Block) -> PlainRows:
@@ -147,9 +177,10 @@ def plain_rows(block: Block) -> PlainRows:
     faulty = {at for at in look.odd() if not _fine(rows[at])}
     faulty.update(look.repeated_keys())
     if not faulty:
-        return PlainRows(lines, rows, roles, look.texts, width, look.weighted)
+        return PlainRows(lines, rows, roles, look.texts, width)
     keep = [at for at in range(len(rows)) if at not in faulty]
-    place = {at: new for new, at in enumerate(keep)}
+    if not keep:
+        return PlainRows()
     kept = [rows[at] for at in keep]
     return PlainRows(
         [lines[at] for at in keep],
@@ -157,7 +188,6 @@ def plain_rows(block: Block) -> PlainRows:
         [roles[at] for at in keep],
         list(map(_content, chain.from_iterable(kept))),
         width,
-        [place[at] for at in look.weighted if at in place],
     )
 
 

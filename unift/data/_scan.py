@@ -21,15 +21,16 @@ from unift.data._other import check_other
 from unift.data._parse import parse
 from unift.data._parts import images_in, text_of_parts
 from unift.data._row import check_row
-from unift.data._rows import PlainRows, identity, plain_rows
+from unift.data._rows import Places, PlainRows, identity, plain_rows
 from unift.data._sink import Sink
-from unift.data._tokens import Counter
+from unift.data._tokens import Counter, Counts
 from unift.data._whole import Signatures
 from unift.data.formats import Format, detect
 
 # Blocks whose tokens may be under way while the next ones are read; bounds the memory.
-_AHEAD = 4
-
+_AHEAD = 8
+_AHEAD_CHARACTERS = 16 << 20
+_NOTHING = np.empty(0, np.int64)
 
 CHAT = "openai-chat"
 # So many lines are looked at to find out the format.
@@ -61,52 +62,51 @@ class Content:
 
 
 class _Batch:
-    """Good rows of a block, column by column."""
+    """Good rows of a block, column by column: those of the fast way, then the others."""
 
-    def __init__(self) -> None:
-        self.numbers: list[int] = []  # lines of the file
-        self.prompts: list[int] = []
-        self.answers: list[int] = []
-        self.last: list[str] = []
-        self.systems: list[str] = []
-        self.texts: list[str] = []  # of all rows, one after the other
-        self.sizes: list[int] = []  # texts of each row
-        self.roles: list[tuple[str, ...]] = []
+    def __init__(self, first: int, plain: PlainRows) -> None:
+        self.numbers = [first + index for index in plain.lines]  # lines of the file
+        self.texts, self.roles = plain.texts, plain.roles  # texts of all rows, one after the other
+        self.last: list[str] = plain.answers()
+        self.systems: list[str] = plain.systems() if plain.lines else []
+        self.sizes: Places = plain.sizes()  # texts of each row
+        self.prompts, self.answers = (
+            plain.identities() if plain.lines else (_NOTHING.copy(), _NOTHING.copy())
+        )
         self.images: list[tuple[int, int]] = []
         self.unsaid = 0  # characters of texts that nobody says
 
-    def take_plain(self, first: int, plain: PlainRows) -> None:
-        """Take in what the fast way found; has to come first."""
-        self.numbers = [first + index for index in plain.lines]
-        self.prompts, self.answers = plain.identities()
-        self.texts, self.roles = plain.texts, plain.roles
-        self.sizes = list(map(len, plain.rows))
-        self.last = plain.answers()
-        self.systems = plain.systems()
-
-    def take(self, number: int, content: Content) -> None:
-        """Take in one row that went the slow way."""
-        prompt, answer = identity(content.roles, content.texts, content.extra)
-        self.numbers.append(number)
-        self.prompts.append(prompt)
-        self.answers.append(answer)
-        self.last.append(content.texts[-1])
-        self.systems.append(content.texts[0] if content.roles[0] in _INSTRUCT else "")
-        self.texts += content.texts
-        self.sizes.append(len(content.texts))
-        self.roles.append(content.roles)
-        if content.extra:
-            # Counted as tokens, but nobody says it.
-            self.texts.append(content.extra)
-            self.sizes[-1] += 1
-            self.unsaid += len(content.extra)
-        if content.images:
-            self.images.append((number, content.images))
+    def take(self, rows: Sequence[tuple[int, Content]]) -> None:
+        """Take in the rows that went the slow way."""
+        if not rows:
+            return
+        if len(self.systems) == 1:
+            self.systems *= len(self.numbers)
+        found: list[tuple[int, int]] = []
+        sizes: list[int] = []
+        for number, content in rows:
+            found.append(identity(content.roles, content.texts, content.extra))
+            self.numbers.append(number)
+            self.last.append(content.texts[-1])
+            self.systems.append(content.texts[0] if content.roles[0] in _INSTRUCT else "")
+            self.texts += content.texts
+            sizes.append(len(content.texts) + bool(content.extra))
+            self.roles.append(content.roles)
+            if content.extra:
+                # Counted as tokens, but nobody says it.
+                self.texts.append(content.extra)
+                self.unsaid += len(content.extra)
+            if content.images:
+                self.images.append((number, content.images))
+        prompts, answers = np.array(found, np.int64).T
+        self.prompts = np.append(self.prompts, prompts)
+        self.answers = np.append(self.answers, answers)
+        self.sizes = np.append(self.sizes, sizes)
 
     def rows(self) -> Iterator[tuple[int, tuple[str, ...], list[str]]]:
         """(line, roles, texts) of each row."""
         at = 0
-        for number, roles, size in zip(self.numbers, self.roles, self.sizes, strict=True):
+        for number, roles, size in zip(self.numbers, self.roles, self.sizes.tolist(), strict=True):
             yield number, roles, self.texts[at : at + len(roles)]
             at += size
 
@@ -151,9 +151,7 @@ class Scan:
         self._watched = watched
         self._form = form
         self._deep = deep
-        self._waiting: deque[tuple[list[int], list[int], Future[Sequence[int]] | Sequence[int]]] = (
-            deque()
-        )
+        self._waiting: deque[tuple[Places, list[int], int, Future[Counts] | Counts]] = deque()
         self.result = Scanned(signatures)
 
     def run(self) -> Scanned:
@@ -210,11 +208,8 @@ class Scan:
                 if content is not None:
                     slow.append((block.first + index, content))
         self.result.rows += len(fast.lines)
-        batch = _Batch()
-        if fast.lines:
-            batch.take_plain(block.first, fast)
-        for number, content in slow:
-            batch.take(number, content)
+        batch = _Batch(block.first, fast)
+        batch.take(slow)
         if batch.numbers:
             self._sign(batch)
 
@@ -224,14 +219,15 @@ class Scan:
         result.signatures.add(
             batch.numbers, batch.prompts, batch.answers, batch.last, batch.systems
         )
-        result.characters += sum(map(len, batch.texts)) - batch.unsaid
+        lengths = np.fromiter(map(len, batch.texts), np.int64, len(batch.texts))
+        result.characters += int(lengths.sum()) - batch.unsaid
         for number, images in batch.images:
             result.images += 1
             self._on_images(self._shown, number, images)
         if self._deep is not None:
             for number, roles, texts in sorted(batch.rows()):
                 self._deep.add(number, roles, texts)
-        self._count(batch.texts, batch.sizes, batch.numbers)
+        self._count(batch, lengths)
 
     def _look(self, number: int, line: bytes) -> Content | None:
         """The slow way. None if the row has an error."""
@@ -267,21 +263,24 @@ class Scan:
             row = check_other(row, self._form, note)
         return None if bad or row is None else content_of(cast("dict[str, Any]", row))
 
-    def _count(self, texts: list[str], sizes: list[int], numbers: list[int]) -> None:
+    def _count(self, batch: _Batch, lengths: Places) -> None:
         if self._pool is None:
-            self._waiting.append((sizes, numbers, self._counter.count(texts)))
+            counts = self._counter.count(batch.texts, lengths)
         else:
-            self._waiting.append((sizes, numbers, self._pool.submit(self._counter.count, texts)))
-        while len(self._waiting) > _AHEAD:
+            counts = self._pool.submit(self._counter.count, batch.texts, lengths)
+        self._waiting.append((batch.sizes, batch.numbers, int(lengths.sum()), counts))
+        while (
+            len(self._waiting) > _AHEAD
+            or sum(characters for *_, characters, _ in self._waiting) > _AHEAD_CHARACTERS
+        ):
             self._collect()
 
     def _collect(self) -> None:
-        sizes, numbers, future = self._waiting.popleft()
+        many, numbers, _, future = self._waiting.popleft()
         counts = future.result() if isinstance(future, Future) else future
         per_message, per_row = self._counter.per_message, self._counter.per_row
-        many = np.asarray(sizes)
         starts = np.cumsum(many) - many
-        tokens = np.add.reduceat(np.asarray(counts, np.int64), starts)
+        tokens = np.add.reduceat(counts, starts)
         tokens += many * per_message + per_row
         self.result.lengths.add(tokens, numbers)
         if self._watched is not None:

@@ -23,6 +23,7 @@ _PARTS = 64  # files of 0.8 million rows at 50 million
 _GOLDEN = np.uint64(0x9E3779B97F4A7C15)  # odd, so that multiplying loses nothing
 
 Rows = npt.NDArray[np.void]
+Numbers = Sequence[int] | npt.NDArray[np.int64]
 
 
 class Table:
@@ -35,7 +36,7 @@ class Table:
         self._held = 0
         self._folder: tempfile.TemporaryDirectory[str] | None = None
 
-    def add(self, lines: Sequence[int], prompts: Sequence[int], answers: Sequence[int]) -> None:
+    def add(self, lines: Sequence[int], prompts: Numbers, answers: Numbers) -> None:
         """Take in rows: the line of each, the hashes of its prompt and of its answer."""
         rows = np.empty(len(lines), ROW)
         rows["line"] = lines

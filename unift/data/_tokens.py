@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import re
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol, cast
+from typing import Any, Protocol
 
 import numpy as np
+import numpy.typing as npt
 
 from unift import demo
 from unift.data._ranks import encoding
@@ -21,10 +23,26 @@ CHATML_PER_MESSAGE, CHATML_PER_ROW = 5, 0
 # Tokens a character, for texts whose tokenizer is not here. Measured with o200k_base; see
 # benchmarks/validator (tokens_per_character) for the texts and the spread.
 PER_ASCII, PER_OTHER = 0.24, 0.65
+# Gemini's tokenizer is not public and Gemma 3's, which Google names as its stand-in, is not to be
+# shipped. Measured against Gemma 3's: benchmarks/validator/gemini_tokens.py.
+LIKE_GEMINI = (
+    "estimate with o200k_base in place of Gemini's tokenizer, which is not public; it is off from "
+    "Gemma 3's by 0 to 4% for English, -12 to +12% for most European languages, -11 to -17% for "
+    "code and JSON, -17 to +51% for other scripts (benchmarks/results/gemini_tokens.md)"
+)
 _O200K_PREFIXES = (
     "gpt-4o", "gpt-4.1", "gpt-4.5", "gpt-5", "gpt-6", "chatgpt-4o", "o1", "o3", "o4", "gpt-oss",
 )  # fmt: skip
 _CL100K_PREFIXES = ("gpt-4", "gpt-3.5", "gpt-35", "davinci-002", "babbage-002")
+
+
+Counts = npt.NDArray[np.int64]
+# Characters that are encoded by one call; a longer text is cut where no token can be.
+_TOGETHER = 1 << 18
+_SEPARATOR = "<|endoftext|>"
+# No token of OpenAI's reaches over the border between a letter or digit and a space: their
+# patterns have white space after one in no alternative, and look ahead of white space only.
+_BORDER = re.compile(r"(?<=[A-Za-z0-9]) ")
 
 
 class Counter(Protocol):
@@ -45,8 +63,8 @@ class Counter(Protocol):
     @property
     def per_row(self) -> int: ...
 
-    def count(self, texts: Sequence[str]) -> Sequence[int]:
-        """Tokens of each text."""
+    def count(self, texts: Sequence[str], lengths: Counts | None = None) -> Counts:
+        """Tokens of each text, given the characters of each if they are known."""
         ...
 
 
@@ -59,14 +77,16 @@ class ByCharacters:
     per_message: int = CHATML_PER_MESSAGE
     per_row: int = CHATML_PER_ROW
 
-    def count(self, texts: Sequence[str]) -> Sequence[int]:
+    def count(self, texts: Sequence[str], lengths: Counts | None = None) -> Counts:
         # The length and the ASCII flag of a str are known without looking at it.
-        counts = np.rint(np.array(list(map(len, texts))) * PER_ASCII).astype(np.int64)
+        if lengths is None:
+            lengths = np.fromiter(map(len, texts), np.int64, len(texts))
+        counts = np.rint(lengths * PER_ASCII).astype(np.int64)
         if not all(map(str.isascii, texts)):
             for at, text in enumerate(texts):
                 if not text.isascii():
                     counts[at] = _mixed(text)
-        return cast("Sequence[int]", counts)  # an array is one, but for its type
+        return counts
 
 
 def _mixed(text: str) -> int:
@@ -77,21 +97,66 @@ def _mixed(text: str) -> int:
 class ByTiktoken:
     """An encoding of OpenAI's, exactly."""
 
-    exact = True
     per_message = OPENAI_PER_MESSAGE
     per_row = OPENAI_PER_ROW
 
-    def __init__(self, name: str = "o200k_base") -> None:
+    def __init__(self, name: str = "o200k_base", instead: str | None = None) -> None:
         self._encoding = encoding(name)
-        self.method = (
+        self.exact = instead is None
+        self.method = instead or (
             f"{name}, exact for the texts; plus 3 tokens a message and 3 a row for the chat "
             "format (OpenAI cookbook); tool declarations count as their JSON text"
         )
 
-    def count(self, texts: Sequence[str]) -> list[int]:
-        encode = self._encoding.encode_to_numpy
+    def count(self, texts: Sequence[str], lengths: Counts | None = None) -> Counts:
+        # Texts that come again (system prompts) are counted once.
+        first = {text: at for at, text in enumerate(dict.fromkeys(texts))}
+        once = list(first)
+        counts = np.empty(len(once), np.int64)
+        start = size = 0
+        for at, text in enumerate(once):
+            if size and size + len(text) > _TOGETHER:
+                counts[start:at] = self._together(once[start:at])
+                start, size = at, 0
+            size += len(text)
+        counts[start:] = self._together(once[start:])
+        if len(once) == len(texts):
+            return counts
+        return counts[np.fromiter(map(first.__getitem__, texts), np.int64, len(texts))]
+
+    def _together(self, texts: Sequence[str]) -> list[int] | Counts:
+        """One call for many texts: the library leaves the interpreter lock once, not for each.
+
+        The control token between them is cut out before anything else is looked at, so that each
+        text is encoded for itself.
+        """
+        joined = _SEPARATOR.join(texts)
+        if len(texts) == 1 or joined.count(_SEPARATOR) >= len(texts):
+            return [sum(map(self._encoded, pieces(text))) for text in texts]
+        tokens = self._encoding.encode_to_numpy(
+            joined, allowed_special={_SEPARATOR}, disallowed_special=()
+        )
+        ends = np.flatnonzero(tokens == self._encoding.eot_token)
+        return np.diff(ends, prepend=-1, append=len(tokens)) - 1
+
+    def _encoded(self, text: str) -> int:
         # Control tokens in a text count as the text that they are, as training data does.
-        return [len(encode(text, disallowed_special=())) for text in texts]
+        return len(self._encoding.encode_to_numpy(text, disallowed_special=()))
+
+
+def pieces(text: str, longest: int = _TOGETHER) -> Iterator[str]:
+    """The text in pieces that have as many tokens together as it has, to bound the memory.
+
+    A piece is longer than `longest` only as far as there is no border in it.
+    """
+    start = 0
+    while len(text) - start > longest:
+        border = _BORDER.search(text, start + longest)
+        if border is None:
+            break
+        yield text[start : border.start()]
+        start = border.start()
+    yield text[start:] if start else text
 
 
 class ByTokenizer:
@@ -120,9 +185,9 @@ class ByTokenizer:
             "for the chat format (as ChatML); tool declarations count as their JSON text"
         )
 
-    def count(self, texts: Sequence[str]) -> list[int]:
+    def count(self, texts: Sequence[str], lengths: Counts | None = None) -> Counts:
         encoded = self._tokenizer.encode_batch_fast(list(texts), add_special_tokens=False)
-        return [len(one) for one in encoded]
+        return np.fromiter(map(len, encoded), np.int64, len(encoded))
 
 
 def counter_for(model: str | None, providers: Sequence[str]) -> Counter:
@@ -138,9 +203,12 @@ def counter_for(model: str | None, providers: Sequence[str]) -> Counter:
     name = _encoding_name(model)
     if name is None and model is None and any(one in ("openai", "azure") for one in providers):
         name = "o200k_base"
+    instead = None
+    if name is None and _is_gemini(model, providers):
+        name, instead = "o200k_base", LIKE_GEMINI
     if name is not None:
         try:
-            return ByTiktoken(name)
+            return ByTiktoken(name, instead)
         except ImportError:
             return ByCharacters(
                 f"estimate from characters ({PER_ASCII} tokens per ASCII character, {PER_OTHER} "
@@ -161,6 +229,12 @@ def _encoding_name(model: str | None) -> str | None:
     if bare.startswith(_O200K_PREFIXES):
         return "o200k_base"
     return "cl100k_base" if bare.startswith(_CL100K_PREFIXES) else None
+
+
+def _is_gemini(model: str | None, providers: Sequence[str]) -> bool:
+    if model is not None:
+        return model.startswith("gemini")
+    return bool(providers) and all(one == "google" for one in providers)
 
 
 def _all_local(providers: Sequence[str]) -> bool:

@@ -13,7 +13,7 @@ from typing import Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from unift.data._table import KEPT, Rows, Table
+from unift.data._table import KEPT, Numbers, Rows, Table
 
 # Distinct answers and system prompts that are counted; beyond that a set is not a classification.
 _DISTINCT = 1000
@@ -55,8 +55,8 @@ class Signatures:
     def add(
         self,
         lines: Sequence[int],
-        prompts: Sequence[int],
-        answers: Sequence[int],
+        prompts: Numbers,
+        answers: Numbers,
         last: Sequence[str],
         systems: Sequence[str],
     ) -> None:
@@ -66,7 +66,7 @@ class Signatures:
             prompts: Hash of everything that comes before the answer.
             answers: Hash of the answer.
             last: The answers.
-            systems: The system prompts; empty where there is none.
+            systems: The system prompts; empty where there is none. A single one is that of all.
         """
         self.table.add(lines, prompts, answers)
         if self._answers is not None:
@@ -76,7 +76,10 @@ class Signatures:
                 self._answers.update(last)
                 if len(self._answers) > _DISTINCT:
                     self._answers = None
-        for system, count in Counter(systems).items():
+        alike = len(systems) == 1
+        for system, count in (
+            {systems[0]: len(lines)}.items() if alike else Counter(systems).items()
+        ):
             if system in self._systems:
                 self._systems[system] += count
             elif len(self._systems) < _DISTINCT:
