@@ -47,6 +47,7 @@ def main() -> int:
     parser.add_argument("--seconds", type=float, default=440.0)
     parser.add_argument("--tiny", action="store_true")
     parser.add_argument("--only", default="", help="part of a model's name")
+    parser.add_argument("--tuning", default="", help="full, lora or qlora alone")
     parser.add_argument("--product", action="store_true", help="the product's own path and picks")
     parser.add_argument("--more", action="store_true", help="full picks, then the third list")
     parser.add_argument("--explain", action="store_true", help="take some peaks apart")
@@ -75,6 +76,7 @@ def main() -> int:
             wanted, key=lambda run: (run.model, run.tuning, run.dtype)
         ):
             runs = [run for run in group if run.key not in done and options.only in run.model]
+            runs = [run for run in runs if options.tuning in ("", run.tuning)]
             if not runs:
                 continue
             if time.perf_counter() - began > options.seconds:

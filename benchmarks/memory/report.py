@@ -20,7 +20,8 @@ from _configs import Run, config_of
 from _peers import PEERS
 
 from unift import catalog
-from unift.estimate import Memory, Shape, estimate_memory, estimate_time
+from unift.estimate import Memory, Shape, _gpu_time, estimate_memory
+from unift.estimate._training import Training, make_training
 
 HERE = Path(__file__).parent
 ROWS = HERE / "rows.jsonl"
@@ -59,31 +60,34 @@ def read(path: Path = ROWS) -> list[Measured]:
     return [Measured(Run(**line["run"]), line) for line in lines]
 
 
+def _words(run: Run) -> dict[str, Any]:
+    """A configuration of the grid in the words of `estimate_memory`."""
+    own = run.product
+    way = run.checkpointing
+    return {
+        "tuning": run.tuning,
+        "rank": run.rank,
+        "dora": run.dora,
+        "micro_batch": run.micro_batch,
+        "length": run.length,
+        "checkpointing": way if own else {"selective": "attention"}.get(way, way),
+        "checkpointed_layers": run.checkpointed_layers,
+        "dtype": run.dtype,
+        "optimizer": run.optimizer,
+        "loss": run.loss if own else {"chunked": "tiled"}.get(run.loss, run.loss),
+        "packing": run.rows_per_pack > 0,
+        "attention": run.attention if own else _VARLEN.get(run.attention, run.attention),
+        "kernels": "adapters" if own and run.tuning != "full" else run.kernels,
+        "padded": run.padded,
+        "dropout": run.dropout,
+        "passes": run.passes,
+        "scored": run.trained,
+    }
+
+
 def estimated(run: Run) -> Memory:
     """Our estimate for a configuration of the grid."""
-    shape = Shape.from_config(config_of(run.model))
-    return estimate_memory(
-        shape,
-        tuning=run.tuning,
-        rank=run.rank,
-        dora=run.dora,
-        micro_batch=run.micro_batch,
-        length=run.length,
-        checkpointing=run.checkpointing
-        if run.product
-        else {"selective": "attention"}.get(run.checkpointing, run.checkpointing),
-        checkpointed_layers=run.checkpointed_layers,
-        dtype=run.dtype,
-        optimizer=run.optimizer,
-        loss={"chunked": "tiled"}.get(run.loss, run.loss) if not run.product else run.loss,
-        packing=run.rows_per_pack > 0,
-        attention=_VARLEN.get(run.attention, run.attention) if not run.product else run.attention,
-        kernels="adapters" if run.product and run.tuning != "full" else run.kernels,
-        padded=run.padded,
-        dropout=run.dropout,
-        passes=run.passes,
-        scored=run.trained,
-    )
+    return estimate_memory(Shape.from_config(config_of(run.model)), **_words(run))
 
 
 def label(run: Run) -> str:
@@ -240,19 +244,12 @@ def _times(rows: list[Measured]) -> list[str]:
     lines.append("|---|--:|--:|--:|--:|")
     every: list[str] = []
     groups: dict[str, list[float]] = {}
-    for one in rows:
+    for one in timed(rows):
         run = one.run
-        if (
-            run.dtype == "fp32"
-            or run.loss not in ("chunked",)
-            or run.dora
-            or run.attention == "eager"
-        ):
-            continue
         real = min(one.row["step_seconds"][1:])
         error = seconds(run) / real - 1
         half = "held out" if run.held_out else "fit"
-        name = "product's own path" if run.product else f"stock layers, {half}"
+        name = f"{'own path' if run.product else 'stock layers'}, {half}"
         groups.setdefault(name, []).append(error)
         every.append(f"| {label(run)} | {half} | {real:.3f} | {seconds(run):.3f} | {error:+.1%} |")
     lines += [_line(name, errors) for name, errors in groups.items()]
@@ -265,33 +262,44 @@ def _times(rows: list[Measured]) -> list[str]:
     ]
 
 
-def seconds(run: Run) -> float:
-    """Our estimate for one step."""
+def timed(rows: list[Measured]) -> list[Measured]:
+    """Rows whose steps were timed in a way that is estimated: no other losses, no plain float32."""
+    return [
+        one
+        for one in rows
+        if one.allocated is not None
+        and "note" not in one.row
+        and one.run.dtype != "fp32"
+        and one.run.loss == "chunked"
+        and not one.run.dora
+        and one.run.attention != "eager"
+    ]
+
+
+def seconds(run: Run, speeds: _gpu_time.Speeds = _gpu_time.SPEEDS) -> float:
+    """Our estimate for one step: the passes of the grid's own set-up, then the optimiser."""
     card = catalog.gpu("h100")
+    assert card.bf16_tflops is not None
+    assert card.bandwidth_gb_s is not None
     shape = Shape.from_config(config_of(run.model))
-    tokens = float(run.length * run.micro_batch * run.passes)
-    way: Any = run.checkpointing
-    if not run.product and way == "selective":
-        way = "attention"
-    return estimate_time(
+    training = _training(run, shape)
+    row = run.length / run.rows_per_pack if run.product and run.rows_per_pack else run.length
+    one = _gpu_time.pass_seconds(
         shape,
-        tokens=tokens,
-        tuning=run.tuning,
-        micro_batch=run.micro_batch,
-        length=run.length,
-        row=run.length / run.rows_per_pack if run.product and run.rows_per_pack else None,
-        checkpointing=way,
-        checkpointed_layers=run.checkpointed_layers,
-        # Tokens are counted with their padding here, and shapes do not change.
-        packing=True,
-        attention=run.attention if run.rows_per_pack or run.padded else "varlen",
-        dtype=run.dtype,
-        kernels="adapters" if run.product and run.tuning != "full" else run.kernels,
-        dropout=run.dropout,
-        scored=run.trained,
-        peak_tflops=card.bf16_tflops,
-        bandwidth_gb_s=card.bandwidth_gb_s,
-    ).terms["training"]
+        training,
+        float(training.tokens),
+        float(row),
+        tflops=card.bf16_tflops,
+        bandwidth=card.bandwidth_gb_s,
+        speeds=speeds,
+    )
+    step = _gpu_time.optimizer_seconds(shape, training, card.bandwidth_gb_s, speeds)
+    return one * run.passes + step
+
+
+def _training(run: Run, shape: Shape) -> Training:
+    return make_training(shape, targets=None, adapter_dtype=None, vision=False, devices=1,
+                         sharding="none", device="cuda", compiled=run.compiled, **_words(run))
 
 
 def _line(name: str, errors: list[float]) -> str:

@@ -9,6 +9,7 @@ from typing import Any
 from unift.errors import UsageError
 from unift.estimate import Base, LocalSettings, Setup, Shape, Workload, local_row
 from unift.estimate.memory import Optimizer
+from unift_local.calibrate import cpu_speed
 from unift_local.measuring import Data
 from unift_local.models import BaseModelFiles
 
@@ -24,6 +25,8 @@ def plan_estimate(
         shape = Shape.from_config(base.config, where=str(base.folder / "config.json"))
     except UsageError as error:
         return {}, f"Memory and time are not estimated: {error.message}"
+    if values["device"] == "cpu":
+        cpu_speed(values["threads"])  # measured once a machine; the row finds it
     rows, tokens = len(data.train), sum(data.train)
     epochs = values["total_steps"] * values["batch_size"] / rows
     row = local_row(
@@ -80,6 +83,7 @@ def _setup(values: Mapping[str, Any], data: Data) -> Setup:
         dropout=values.get("dropout", 0.0),
         evaluations=math.ceil(values["total_steps"] / values["eval_steps"]) + 1,
         threads=values["threads"],
+        compiled=bool(values["compile"]),
     )
 
 

@@ -68,6 +68,7 @@ class Training:
     devices: int
     sharding: Sharding
     cuda: bool
+    compiled: bool = False
 
     @property
     def full(self) -> bool:
@@ -151,6 +152,7 @@ def make_training(
     devices: int,
     sharding: Sharding,
     device: Device,
+    compiled: bool = False,
 ) -> Training:
     """Check the arguments of `estimate_memory` and work out what follows from them.
 
@@ -220,6 +222,7 @@ def make_training(
         devices=devices,
         sharding="none" if devices == 1 else sharding,
         cuda=device == "cuda",
+        compiled=compiled,
     )
 
 

@@ -252,12 +252,18 @@ def _layout(
         checkpointed_layers=layers,
         packing=step.packing,
         attention=step.attention,
-        dtype=step.dtype,
+        dtype=dtype,
         kernels=step.kernels,
+        optimizer=optimizer,
+        loss=step.loss,
+        rank=step.rank,
+        targets=step.targets,
         dropout=step.dropout,
+        passes=passes,
         peak_tflops=None
         if place.kind == "cpu"
         else (place.gpu.bf16_tflops if place.gpu else _UNKNOWN_TFLOPS),
+        bandwidth_gb_s=place.gpu.bandwidth_gb_s if place.gpu else None,
     )
     return Layout(
         micro_batch=micro_batch,
