@@ -9,7 +9,6 @@ from typing import Any
 from unift.errors import UsageError
 from unift.estimate import Base, LocalSettings, Setup, Shape, Workload, local_row
 from unift.estimate.memory import Optimizer
-from unift_local.calibrate import cpu_speed
 from unift_local.measuring import Data
 from unift_local.models import BaseModelFiles
 
@@ -26,6 +25,8 @@ def plan_estimate(
     except UsageError as error:
         return {}, f"Memory and time are not estimated: {error.message}"
     if values["device"] == "cpu":
+        from unift_local.calibrate import cpu_speed  # imports torch
+
         cpu_speed(values["threads"])  # measured once a machine; the row finds it
     rows, tokens = len(data.train), sum(data.train)
     epochs = values["total_steps"] * values["batch_size"] / rows

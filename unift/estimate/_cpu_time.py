@@ -21,7 +21,7 @@ from unift.estimate._training import Training
 
 # Products of a training reach this share of the rate of one square product, elementwise work this
 # share of the bandwidth of one sum; seconds of the interpreter and of small kernels per layer and
-# phase. Measured on steps of the embedded model and of an 88 M model (benchmarks/results/memory.md).
+# phase. Set by steps of the embedded model (benchmarks/results/memory.md).
 _PRODUCTS, _BYTES, _LAYER = 0.8, 0.8, 1.5e-3
 # Attention of short rows, share of the rate of products.
 _ATTENTION = 0.25
@@ -61,7 +61,9 @@ class CpuSpeed:
     def note(self) -> str:
         """What the estimate says about it."""
         fp32, bf16, _ = self.rates()
-        rates = f"{fp32:.0f} GFLOP/s in float32 and {bf16:.0f} in bfloat16 on {self.threads} threads"
+        rates = (
+            f"{fp32:.0f} GFLOP/s in float32 and {bf16:.0f} in bfloat16 on {self.threads} threads"
+        )
         if self.measured:
             return f"speed: {rates}, measured on this machine on {self.measured}"
         return (

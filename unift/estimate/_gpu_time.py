@@ -37,19 +37,20 @@ _PCIE = 30.0
 @dataclass(frozen=True, slots=True)
 class Speeds:
     """What was measured. Shares are of the card's data sheet; launches are seconds of the
-    processor per layer and phase (forward, backward and recomputing are one each)."""
+    processor per layer and phase (forward, backward and recomputing are one each); `compiled` is
+    the share of them that compiled layers leave, not measured by the grid."""
 
-    products: float = 0.75
-    bandwidth: float = 0.7
-    causal: float = 0.35
-    dense: float = 0.2
-    four_bit: float = 0.4
-    layer: float = 2.0e-3
-    adapters: float = 3.0e-3
-    quantised: float = 2.0e-3
-    fused: float = 2.0e-3
+    products: float = 0.698
+    bandwidth: float = 0.872
+    causal: float = 0.551
+    dense: float = 0.512
+    four_bit: float = 0.95
+    layer: float = 2.02e-3
+    adapters: float = 0.60e-3
+    quantised: float = 1.80e-3
+    fused: float = 2.81e-3
     compiled: float = 0.4
-    step: float = 5e-3
+    step: float = 25e-3
 
 
 SPEEDS = Speeds()
@@ -91,9 +92,7 @@ def attention_flops(
     return forward * ((3.5 + recomputed) if training else 1.0)
 
 
-def work(
-    shape: Shape, run: Training, tokens: float, row: float, *, training: bool = True
-) -> Work:
+def work(shape: Shape, run: Training, tokens: float, row: float, *, training: bool = True) -> Work:
     """What one pass over `tokens` does; `row` is what attention sees without a dense mask."""
     again = run.recomputed / shape.layers
     dense = run.masked and run.attention in ("sdpa", "eager")
@@ -113,9 +112,7 @@ def work(
     four_bit = shape.quantised_parameters if run.tuning == "qlora" else 0
     return Work(
         products=tokens
-        * product_flops(
-            shape, full=run.full, recomputed=again, scored=scored, training=training
-        ),
+        * product_flops(shape, full=run.full, recomputed=again, scored=scored, training=training),
         attention=tokens
         * attention_flops(
             shape,
@@ -239,7 +236,8 @@ def optimizer_seconds(
 ) -> float:
     """Seconds of one optimiser step: AdamW reads and writes weight, gradient and two moments (28
     bytes a float32 weight) and clipping reads and scales the gradient (12); 8-bit states with
-    random rounding widen weight and gradient and draw random bits (46 bytes)."""
-    per_weight = 46.0 if "8bit" in run.optimizer else 40.0
+    random rounding widen weight and gradient and draw random bits: 60 bytes by counting, 115 by the
+    one row of the fit half that has them."""
+    per_weight = 115.0 if "8bit" in run.optimizer else 40.0
     trained = run.trainable(shape)
     return trained * per_weight / (bandwidth * 1e9 * speeds.bandwidth) + speeds.step

@@ -111,8 +111,10 @@ def local_row(provider: str, base: Base, work: Workload, settings: LocalSettings
     memory = _memory(shape, tuning, place, settings, setup)
     fits = memory.device_gib <= place.usable_gib * (1 - MARGIN)
     peak = place.gpu.bf16_tflops if place.gpu else None
+    unmeasured = _unmeasured(shape, tuning, setup)
     notes = [
         *work.notes,
+        *unmeasured,
         f"{settings.epochs:g} epochs, rank {settings.rank}"
         if tuning != "full"
         else f"{settings.epochs:g} epochs",
@@ -202,6 +204,23 @@ def local_row(provider: str, base: Base, work: Workload, settings: LocalSettings
     )
 
 
+def _unmeasured(shape: Shape, tuning: Tuning, setup: Setup) -> list[str]:
+    """What of the memory stands on few measurements or on none."""
+    found: list[str] = []
+    if shape.latent and tuning != "full":
+        found.append(
+            "memory: far too low for latent attention beside experts (measured once: 15% and 48% "
+            "under), because peft multiplies the adapters of fused experts out; probe it"
+        )
+    elif shape.experts:
+        found.append("memory: experts were measured with adapters on one model only")
+    if setup.compiled:
+        found.append("memory: what compiled layers keep was measured on two models (within 6%)")
+    if shape.vision:
+        found.append("memory: images were never measured, only text through such a model")
+    return found
+
+
 def _recomputed(setup: Setup) -> str:
     if setup.checkpointing == "none":
         return "off"
@@ -284,6 +303,7 @@ def _memory(
         passes=setup.passes,
         scored=setup.scored,
         device="cpu" if place.kind == "cpu" else "cuda",
+        compiled=setup.compiled,
     )
 
 

@@ -70,6 +70,11 @@ class Training:
     cuda: bool
     compiled: bool = False
 
+    def fused_mlp(self, shape: Shape) -> bool:
+        """The MLP makes its product again in the backward pass: Liger's does, and fused adapters'
+        where the gate is SiLU (`unift_local.fused`), which Gemma's is not."""
+        return self.liger or (self.fused and not shape.family.startswith("gemma"))
+
     @property
     def full(self) -> bool:
         """All weights are trained."""

@@ -61,6 +61,7 @@ class Step:
     kernels: Kernels = "torch"
     dropout: float = 0.0
     scored: float = 1.0
+    compiled: bool = False
     ways: tuple[Checkpointing, ...] = ("none", "full")
 
     @property
@@ -236,6 +237,7 @@ def _layout(
         dropout=step.dropout,
         passes=passes,
         scored=step.scored,
+        compiled=step.compiled,
         device="cpu" if place.kind == "cpu" else "cuda",
     )
     tokens = step.batch_size * step.mean
@@ -258,6 +260,7 @@ def _layout(
         loss=step.loss,
         rank=step.rank,
         targets=step.targets,
+        compiled=step.compiled,
         dropout=step.dropout,
         passes=passes,
         peak_tflops=None
