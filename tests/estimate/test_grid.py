@@ -83,5 +83,7 @@ def test_the_planners_picks_ran_and_the_next_size_was_no_faster(report: ModuleTy
         more = rows[key]
         if more.allocated is not None:
             speed = one.row["tokens"] / min(one.row["step_seconds"][1:])
-            assert more.row["tokens"] / min(more.row["step_seconds"][1:]) < 1.01 * speed
-    assert ran == 10
+            # A full pick has room for gradients of earlier passes, which a step of one has not.
+            most = 1.16 if one.run.tuning == "full" else 1.01
+            assert more.row["tokens"] / min(more.row["step_seconds"][1:]) < most * speed
+    assert ran == 12

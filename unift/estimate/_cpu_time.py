@@ -45,7 +45,7 @@ class CpuSpeed:
         """As measured, or the defaults times the threads."""
         if self.measured:
             return self.fp32_gflops, self.bf16_gflops, self.gb_s
-        return 110.0 * self.threads, 260.0 * self.threads, 6.0 * self.threads
+        return 110.0 * self.threads, 260.0 * self.threads, 18.0 * self.threads
 
     def seconds(
         self, shape: Shape, run: Training, tokens: float, row: float, *, training: bool = True
