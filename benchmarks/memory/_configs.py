@@ -70,7 +70,10 @@ def config_of(model: str) -> dict[str, Any]:
     else:
         found = dict(catalog.open_model(name).config)
     if layers:
-        found["num_hidden_layers"] = int(layers)
+        text = found.get("text_config", found)
+        text["num_hidden_layers"] = int(layers)
+        if "layer_types" in text:
+            text["layer_types"] = text["layer_types"][: int(layers)]
     return found
 
 
@@ -97,6 +100,7 @@ class Run:
     trained: float = 1.0  # share of tokens that carry loss
     product: bool = False  # fused adapters, varlen attention, own loss; else stock peft and TRL
     checkpointed_layers: int | None = None
+    compiled: bool = False  # decoder layers through torch.compile, as long runs have them
 
     @property
     def key(self) -> str:
@@ -104,6 +108,8 @@ class Run:
         fields = asdict(self)
         if not self.product:  # rows of before there was a choice keep their half
             del fields["product"], fields["checkpointed_layers"]
+        if not self.compiled:
+            del fields["compiled"]
         return json.dumps(fields, sort_keys=True)
 
     @property
@@ -279,3 +285,44 @@ PRODUCT: list[Run] = [
     _own(GEMMA, "lora", 2048, 2),
     _own(L8, "qlora", 2048, 4, trained=0.3),
 ]
+
+COMPILED = {"compiled": True}
+VISION12 = f"{GEMMA}@12"
+
+# What time needed more of: small passes that kernel launches bound, everything recomputed, compiled
+# layers, full tuning; and memory of what had a formula only: experts, latent attention, windows,
+# a vision tower beside a fully tuned decoder, paged states.
+MORE: list[Run] = [
+    _own(MOE, "lora", 2048),
+    _own(MOE, "lora", 1024, **NONE),
+    _own(MLA, "lora", 2048),
+    _own(MLA, "lora", 1024, **NONE),
+    _own(GEMMA, "lora", 4096, rows_per_pack=1, **NONE),
+    _own(VISION12, "full", 2048, **NONE),
+    Run(L1, "full", 2048, 2, optimizer="paged_adamw_8bit"),
+    _own(Q05, "lora", 1024, **NONE),
+    _own(Q05, "lora", 2048, 8, **NONE),
+    _own(L1, "lora", 1024),
+    _own(L1, "lora", 2048, 4, **NONE),
+    _own(L8, "lora", 1024, **NONE),
+    _own(L8, "lora", 2048, 4, **NONE),
+    _own(L8, "lora", 2048, 4),
+    _own(L8, "lora", 8192, rows_per_pack=1, **NONE),
+    _own(L8, "lora", 4096, 2, **OFF),
+    _own(L8, "qlora", 512, rows_per_pack=1),
+    _own(L8, "qlora", 2048, 2, trained=0.3, **NONE),
+    _own(L8, "qlora", 4096, 2),
+    _own(L1, "full", 2048, **NONE),
+    _own(L1, "full", 2048, 4),
+    _own(L8, "full", 2048, 2, optimizer="adamw_8bit", dtype="bf16", **NONE),
+    _own(L8, "full", 2048, 4, optimizer="adamw_8bit", dtype="bf16"),
+    _own(Q14, "lora", 2048, **NONE),
+    _own(Q14, "qlora", 2048, 4),
+    _own(L8, "lora", 2048, 4, **NONE, **COMPILED),
+    _own(Q05, "lora", 2048, 8, **NONE, **COMPILED),
+    _own(L8, "qlora", 2048, 4, **COMPILED),
+    _own(L1, "full", 2048, 4, **NONE, **COMPILED),
+    _own(L8, "lora", 1024, **NONE, **COMPILED),
+    _own(L3, "lora", 4096, 4, **NONE, **COMPILED),
+]
+assert len({run.key for run in MORE}) == len(MORE)

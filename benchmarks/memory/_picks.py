@@ -59,7 +59,7 @@ def picks() -> list[Run]:
             checkpointed_layers=layout.checkpointed_layers,
             optimizer=layout.optimizer,
             attention="varlen",
-            dtype="mixed" if tuning == "full" else "bf16",
+            dtype="mixed" if tuning == "full" and layout.optimizer == "adamw" else "bf16",
             rows_per_pack=max(1, length // 340),
             product=True,
         )

@@ -49,6 +49,8 @@ def measure(
     """Peak GiB allocated and reserved, seconds a step, tokens a step."""
     cuda = device == "cuda"
     _clean(cuda)
+    if run.compiled:
+        torch._dynamo.reset()  # the limit on recompiling counts the models before
     model, undo = _adapt(run, base)
     try:
         trainer, clock = _trainer(run, model, device, tokenizer)
@@ -190,7 +192,7 @@ def _trainer(run: Run, model: Any, device: str, tokenizer: Any) -> tuple[Any, Cl
         "fused_adapters": run.product and run.tuning != "full" and not run.dora,
         # The recipe's other word for TRL's own loss.
         "loss": "chunked" if run.product else "plain",
-        "compile": False,
+        "compile": run.compiled,
         "seed": 0,
     }
     plan = Plan(

@@ -25,7 +25,7 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 os.environ.setdefault("WANDB_DISABLED", "true")
 
-from _configs import GRID, PRODUCT, Run, config_of
+from _configs import GRID, MORE, PRODUCT, Run, config_of
 
 # Rows whose peak is taken apart, tensor by tensor, so that a miss can be understood: how many of
 # each group, counted from its first.
@@ -47,7 +47,9 @@ def main() -> int:
     parser.add_argument("--seconds", type=float, default=440.0)
     parser.add_argument("--tiny", action="store_true")
     parser.add_argument("--only", default="", help="part of a model's name")
+    parser.add_argument("--tuning", default="", help="full, lora or qlora alone")
     parser.add_argument("--product", action="store_true", help="the product's own path and picks")
+    parser.add_argument("--more", action="store_true", help="full picks, then the third list")
     parser.add_argument("--explain", action="store_true", help="take some peaks apart")
     options = parser.parse_args()
     began = time.perf_counter()
@@ -64,12 +66,17 @@ def main() -> int:
         from _picks import picks
 
         wanted = [*picks(), *PRODUCT]
+    if options.more:
+        from _picks import picks
+
+        wanted = [*(run for run in picks() if run.tuning == "full"), *MORE]
     tokenizer = _tokenizer()
     with options.out.open("a") as out:
         for (model, tuning, dtype), group in itertools.groupby(
             wanted, key=lambda run: (run.model, run.tuning, run.dtype)
         ):
             runs = [run for run in group if run.key not in done and options.only in run.model]
+            runs = [run for run in runs if options.tuning in ("", run.tuning)]
             if not runs:
                 continue
             if time.perf_counter() - began > options.seconds:
@@ -92,8 +99,8 @@ def main() -> int:
                     break
                 explain = options.explain and number < EXPLAINED.get((model, tuning), 0)
                 row = _guarded(measure, run, base, device, tokenizer, explain, options)
-                if run.product:  # fused blocks stay in a model, so the next row gets a new one
-                    base = None
+                if run.product and number + 1 < len(runs):
+                    base = None  # fused blocks stay in a model, so the next row gets a new one
                     base = _fresh(build, config, run, device, left)
                 _write(out, run, row, versions)
             del base

@@ -24,6 +24,10 @@ def plan_estimate(
         shape = Shape.from_config(base.config, where=str(base.folder / "config.json"))
     except UsageError as error:
         return {}, f"Memory and time are not estimated: {error.message}"
+    if values["device"] == "cpu":
+        from unift_local.calibrate import cpu_speed  # imports torch
+
+        cpu_speed(values["threads"])  # measured once a machine; the row finds it
     rows, tokens = len(data.train), sum(data.train)
     epochs = values["total_steps"] * values["batch_size"] / rows
     row = local_row(
@@ -80,6 +84,7 @@ def _setup(values: Mapping[str, Any], data: Data) -> Setup:
         dropout=values.get("dropout", 0.0),
         evaluations=math.ceil(values["total_steps"] / values["eval_steps"]) + 1,
         threads=values["threads"],
+        compiled=bool(values["compile"]),
     )
 
 

@@ -61,6 +61,7 @@ def step_of(values: dict[str, Any], data: Data, shape: Shape, tunes: Any) -> Ste
         kernels="adapters" if values.get("fused_adapters") else "torch",
         dropout=values.get("dropout", 0.0),
         scored=max(1, data.trained) / max(1, sum(data.train)),
+        compiled=bool(values.get("compile")),
         ways=("none", "selective", "full", "offloaded"),
     )
 

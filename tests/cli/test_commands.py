@@ -174,6 +174,19 @@ def test_estimate_says_each_thing_once(cli: Cli) -> None:
     assert shown.count("tokens in 600 rows") == 1
 
 
+def test_estimate_takes_names_with_commas_or_all(cli: Cli) -> None:
+    base = ("estimate", "--model", "demo", "--rows", "100", "--gpu", "h100", "--providers")
+    shown = cli(*base, "local-lora,local-full").out
+    assert "local-lora" in shown
+    assert "local-full" in shown
+    assert "local-qlora" not in shown
+    assert "local-qlora" in cli(*base, "all").out
+    for wrong in ("all,local-lora", ","):
+        refused = cli(*base, wrong)
+        assert refused.status == 2
+        assert "commas" in refused.err
+
+
 def test_ctrl_c_stops_following_not_training(capitals: str) -> None:
     command = [sys.executable, "-m", "unift", *TRAIN, "--data", capitals]
     command += ["--option", "echo.steps=1000000"]

@@ -2,12 +2,21 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from unift import catalog
-from unift.estimate import Shape, estimate_time, flops_per_token
+from unift.estimate import (
+    CpuSpeed,
+    Shape,
+    estimate_time,
+    flops_per_token,
+    remember_cpu,
+    remembered_cpu,
+)
 from unift.estimate.time import padding_factor
 
 LLAMA = Shape.from_config(catalog.open_model("meta-llama/Llama-3.1-8B").config)
@@ -33,11 +42,13 @@ def speed(run: catalog.Measured) -> float:
     ).tokens_per_second
 
 
-@pytest.mark.parametrize(
-    "run", [run for run in catalog.measured() if run.packing], ids=lambda run: run.name
-)
-def test_packed_runs_on_the_h100(run: catalog.Measured) -> None:
-    assert speed(run) == pytest.approx(run.real_tokens_per_second, rel=0.25)
+def test_runs_of_another_trainer_on_the_h100() -> None:
+    """TRL's own trainer, which no constant was fitted to."""
+    errors = [
+        speed(run) / run.real_tokens_per_second - 1 for run in catalog.measured() if run.packing
+    ]
+    assert max(map(abs, errors)) < 0.40
+    assert sum(map(abs, errors)) / len(errors) < 0.15
 
 
 def test_padded_library_defaults_are_seen_to_be_slow() -> None:
@@ -94,6 +105,36 @@ def test_the_assumptions_say_where_the_speed_comes_from() -> None:
     assert "one H100" in gpu.assumptions[0]
     assert "2 threads" in cpu.assumptions[0]
     assert cpu.hours > 100 * gpu.hours
+
+
+def test_a_processor_is_measured_once_and_then_known_without_torch(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("UNIFT_HOME", str(tmp_path))
+    assert remembered_cpu(2) is None
+    slow = CpuSpeed(threads=2, fp32_gflops=10.0, bf16_gflops=5.0, gb_s=2.0, measured="2026-11-25")
+    remember_cpu(slow)
+    assert remembered_cpu(2) == slow
+    assert remembered_cpu(3) is None
+    (tmp_path / "cpu.json").write_text("{}x")
+    assert remembered_cpu(2) is None
+    settings = {"tokens": 1e6, "dtype": "fp32", "cpu_threads": 2}
+    usual = estimate_time(LLAMA, **settings)
+    measured = estimate_time(LLAMA, **settings, cpu_speed=slow)
+    assert measured.terms["training"] > 10 * usual.terms["training"]
+    assert "measured on this machine on 2026-11-25" in measured.assumptions[0]
+
+
+def test_start_up_counts_tokenising_and_compiling_and_checkpoints_take_time() -> None:
+    plain = estimate_time(LLAMA, tokens=1e6, peak_tflops=H100)
+    more = estimate_time(
+        LLAMA, tokens=1e6, peak_tflops=H100, data_tokens=1e7, evaluations=10, checkpoint_bytes=2**30
+    )
+    assert more.terms["start_up"] > plain.terms["start_up"] + 30
+    assert more.terms["checkpoints"] == pytest.approx(10.0)
+    compiled = estimate_time(LLAMA, tokens=1e6, peak_tflops=H100, compiled=True)
+    assert compiled.terms["start_up"] > plain.terms["start_up"] + 10
+    assert compiled.terms["training"] < plain.terms["training"]
 
 
 @given(st.floats(1, 1e9), st.floats(1.1, 10))

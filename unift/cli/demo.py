@@ -53,7 +53,7 @@ def command(
     if not json:
         validate_command.print_report(validation, max_per_code=1)
 
-    say("2/4  Estimate", "unift estimate --model demo --data demo:train --provider local-lora")
+    say("2/4  Estimate", "unift estimate --model demo --data demo:train --providers local-lora")
     estimate = unift.estimate(
         model="demo", data="demo:train", providers=["local-lora"], epochs=SETTINGS["epochs"]
     )

@@ -22,9 +22,9 @@ def command(
     ] = None,
     rows: Annotated[int | None, typer.Option(help="Rows of one epoch, with --tokens.")] = None,
     epochs: Annotated[float, typer.Option(help="Passes over the data.")] = 3.0,
-    provider: Annotated[
-        list[str] | None, typer.Option(help="Only this one; repeatable. Default: all that apply.")
-    ] = None,
+    providers: Annotated[
+        str, typer.Option(help="Names with commas between them, or all that apply.")
+    ] = "all",
     gpu: Annotated[str | None, typer.Option(help="For local training, e.g. h100-sxm-80gb.")] = None,
     usd_per_hour: Annotated[float | None, typer.Option(help="What your GPU costs.")] = None,
     rank: Annotated[int, typer.Option(help="Rank of the adapter.")] = 16,
@@ -68,7 +68,7 @@ def command(
         tokens=tokens,
         rows=rows,
         epochs=epochs,
-        providers=provider or "all",
+        providers=_names(providers),
         gpu=gpu,
         usd_per_hour=usd_per_hour,
         rank=rank,
@@ -97,6 +97,19 @@ def command(
     if not json and (budget is not None or deadline is not None):
         names = ", ".join(f"{row['provider']} {row['model']}" for row in able)
         out.print(f"\nwithin budget and deadline: {names}", markup=False)
+
+
+def _names(given: str) -> list[str] | str:
+    """``all``, or the names between the commas."""
+    names = [name.strip() for name in given.split(",") if name.strip()]
+    if not names or ("all" in names and len(names) > 1):
+        raise UsageError(
+            "--providers takes names with commas between them, or all.",
+            code="bad_setting",
+            where="--providers",
+            fix="give --providers all, or --providers local-lora,together",
+        )
+    return "all" if names == ["all"] else names
 
 
 def _within(row: dict[str, Any], budget: float | None, deadline: float | None) -> bool:

@@ -15,6 +15,7 @@ from unift.estimate.table import Estimate, estimate
 
 if TYPE_CHECKING:
     from unift.estimate._break_even import Traffic
+    from unift.estimate._cpu_time import CpuSpeed, remember_cpu, remembered_cpu
     from unift.estimate._hardware import Hardware, hardware
     from unift.estimate._local import LocalSettings, Setup, local_row
     from unift.estimate._resolve import Base, Workload, local_provider, local_providers
@@ -29,6 +30,7 @@ _HOMES = {
     "ALL_TARGETS": "_shape",
     "Base": "_resolve",
     "Cost": "money",
+    "CpuSpeed": "_cpu_time",
     "Duration": "time",
     "Hardware": "_hardware",
     "LocalSettings": "_local",
@@ -47,6 +49,8 @@ _HOMES = {
     "local_providers": "_resolve",
     "local_row": "_local",
     "read_shape": "_shape",
+    "remember_cpu": "_cpu_time",
+    "remembered_cpu": "_cpu_time",
     "token_cost": "money",
     "vendor_cost": "money",
 }
@@ -55,6 +59,7 @@ __all__ = [
     "ALL_TARGETS",
     "Base",
     "Cost",
+    "CpuSpeed",
     "Duration",
     "Estimate",
     "Hardware",
@@ -76,6 +81,8 @@ __all__ = [
     "local_providers",
     "local_row",
     "read_shape",
+    "remember_cpu",
+    "remembered_cpu",
     "token_cost",
     "vendor_cost",
 ]

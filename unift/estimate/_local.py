@@ -6,6 +6,7 @@ import math
 from dataclasses import dataclass, replace
 
 from unift import catalog
+from unift.estimate._cpu_time import remembered_cpu, threads
 from unift.estimate._hardware import Hardware, hardware
 from unift.estimate._resolve import Base, Workload, local_providers
 from unift.estimate._row import Row
@@ -27,6 +28,10 @@ from unift.estimate.time import estimate_time
 
 # Evaluations of the validation data in a run of the local provider: each epoch, at least ten.
 _EVALUATIONS = 10
+# Bytes of a checkpoint for each trained weight: itself and AdamW's two moments in float32.
+_CHECKPOINT = 12.0
+# The local provider compiles layers from so many forward passes on.
+_COMPILED_PASSES = 1000
 # Packed sequences: as long as this, or the longest row.
 _LENGTH = 2048
 
@@ -54,6 +59,7 @@ class Setup:
     dropout: float = 0.0
     evaluations: int = _EVALUATIONS
     threads: int | None = None
+    compiled: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,8 +111,10 @@ def local_row(provider: str, base: Base, work: Workload, settings: LocalSettings
     memory = _memory(shape, tuning, place, settings, setup)
     fits = memory.device_gib <= place.usable_gib * (1 - MARGIN)
     peak = place.gpu.bf16_tflops if place.gpu else None
+    unmeasured = _unmeasured(shape, tuning, setup)
     notes = [
         *work.notes,
+        *unmeasured,
         f"{settings.epochs:g} epochs, rank {settings.rank}"
         if tuning != "full"
         else f"{settings.epochs:g} epochs",
@@ -130,13 +138,22 @@ def local_row(provider: str, base: Base, work: Workload, settings: LocalSettings
             attention=setup.attention,
             dtype=setup.dtype,
             kernels=setup.kernels,
+            optimizer=setup.optimizer,
+            loss=setup.loss,
+            rank=settings.rank,
+            targets=settings.targets,
+            compiled=setup.compiled,
             dropout=setup.dropout,
             scored=setup.scored,
+            passes=setup.passes,
             peak_tflops=peak,
             bandwidth_gb_s=place.gpu.bandwidth_gb_s if place.gpu else None,
             cpu_threads=setup.threads,
+            cpu_speed=remembered_cpu(setup.threads or threads()) if peak is None else None,
             evaluation_tokens=work.validation_tokens,
-            evaluations=setup.evaluations if work.validation_tokens else 0,
+            evaluations=setup.evaluations,
+            checkpoint_bytes=_CHECKPOINT * memory.trainable,
+            data_tokens=work.tokens,
         )
         notes += duration.assumptions
     else:
@@ -181,9 +198,27 @@ def local_row(provider: str, base: Base, work: Workload, settings: LocalSettings
             "attention": setup.attention,
             "kernels": setup.kernels,
             "loss": setup.loss,
+            "compiled": setup.compiled,
             "dtype": setup.dtype,
         },
     )
+
+
+def _unmeasured(shape: Shape, tuning: Tuning, setup: Setup) -> list[str]:
+    """What of the memory stands on few measurements or on none."""
+    found: list[str] = []
+    if shape.latent and tuning != "full":
+        found.append(
+            "memory: far too low for latent attention beside experts (measured once: 15% and 48% "
+            "under), because peft multiplies the adapters of fused experts out; probe it"
+        )
+    elif shape.experts:
+        found.append("memory: experts were measured with adapters on one model only")
+    if setup.compiled:
+        found.append("memory: what compiled layers keep was measured on two models (within 6%)")
+    if shape.vision:
+        found.append("memory: images were never measured, only text through such a model")
+    return found
 
 
 def _recomputed(setup: Setup) -> str:
@@ -234,6 +269,7 @@ def _setup(
         checkpointed_layers=layout.checkpointed_layers,
         optimizer=layout.optimizer,
         dtype="bf16" if tuning == "full" and layout.optimizer != "adamw" else dtype,
+        compiled=(work.rows or 0) * settings.epochs / batch * layout.passes >= _COMPILED_PASSES,
     )
 
 
@@ -267,6 +303,7 @@ def _memory(
         passes=setup.passes,
         scored=setup.scored,
         device="cpu" if place.kind == "cpu" else "cuda",
+        compiled=setup.compiled,
     )
 
 

@@ -30,6 +30,8 @@ def loss_bytes(shape: Shape, run: Training) -> float:
     n = run.scored
     if run.loss == "chunked":
         logits = min(float(_CHUNK), n * v * float(run.stream))
+        if run.stream == 2:  # logits, their float32 copy and the gradient: 2 + 4 + 2 bytes
+            logits = 2 * min(_CHUNK / 2, n * v * 2.0)
         head_gradient = v * h * float(run.stream) if run.full else 0.0
         return 2 * n * h * run.stream + 2 * logits + head_gradient
     if run.loss == "tiled":

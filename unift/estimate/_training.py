@@ -68,6 +68,12 @@ class Training:
     devices: int
     sharding: Sharding
     cuda: bool
+    compiled: bool = False
+
+    def fused_mlp(self, shape: Shape) -> bool:
+        """The MLP makes its product again in the backward pass: Liger's does, and fused adapters'
+        where the gate is SiLU (`unift_local.fused`), which Gemma's is not."""
+        return self.liger or (self.fused and not shape.family.startswith("gemma"))
 
     @property
     def full(self) -> bool:
@@ -151,6 +157,7 @@ def make_training(
     devices: int,
     sharding: Sharding,
     device: Device,
+    compiled: bool = False,
 ) -> Training:
     """Check the arguments of `estimate_memory` and work out what follows from them.
 
@@ -220,6 +227,7 @@ def make_training(
         devices=devices,
         sharding="none" if devices == 1 else sharding,
         cuda=device == "cuda",
+        compiled=compiled,
     )
 
 

@@ -61,6 +61,7 @@ class Step:
     kernels: Kernels = "torch"
     dropout: float = 0.0
     scored: float = 1.0
+    compiled: bool = False
     ways: tuple[Checkpointing, ...] = ("none", "full")
 
     @property
@@ -236,6 +237,7 @@ def _layout(
         dropout=step.dropout,
         passes=passes,
         scored=step.scored,
+        compiled=step.compiled,
         device="cpu" if place.kind == "cpu" else "cuda",
     )
     tokens = step.batch_size * step.mean
@@ -252,12 +254,19 @@ def _layout(
         checkpointed_layers=layers,
         packing=step.packing,
         attention=step.attention,
-        dtype=step.dtype,
+        dtype=dtype,
         kernels=step.kernels,
+        optimizer=optimizer,
+        loss=step.loss,
+        rank=step.rank,
+        targets=step.targets,
+        compiled=step.compiled,
         dropout=step.dropout,
+        passes=passes,
         peak_tflops=None
         if place.kind == "cpu"
         else (place.gpu.bf16_tflops if place.gpu else _UNKNOWN_TFLOPS),
+        bandwidth_gb_s=place.gpu.bandwidth_gb_s if place.gpu else None,
     )
     return Layout(
         micro_batch=micro_batch,
