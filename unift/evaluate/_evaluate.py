@@ -71,7 +71,8 @@ def evaluate(
         slices: Keys of the test rows to show scores by, besides label, length and language.
         forgetting: True also asks the model and its base a general set of 240 questions with
             answers that rules judge (instructions, arithmetic, formatting, safety), and names what
-            got worse.
+            got worse. Where the weights of both are on this machine, their losses on general text
+            are compared as well.
         budget_usd: Stop before the answers of remote models could cost more than this, at the
             prices of the catalogue. Answers so far are kept.
         reuse: False asks again what was asked before instead of using the kept answers.
@@ -92,6 +93,7 @@ def evaluate(
     from unift.evaluate._asking import Session
     from unift.evaluate._calibration import calibration
     from unift.evaluate._candidates import build_candidates, name_of
+    from unift.evaluate._general_text import general_loss
     from unift.evaluate._result import Evaluation, pick_samples
     from unift.evaluate._rows import choose_rows, read_rows
     from unift.evaluate._slices import compare_slices, row_key
@@ -115,7 +117,7 @@ def evaluate(
     draw = sampling or steps.sampling(rows)
     if notice is not None and len(candidates) > 1:
         notice(steps.what_can_be_seen(len(rows), task, confidence, margin))
-    general = None
+    general = general_text = None
     with Session(
         concurrency=concurrency, reuse=reuse, budget_usd=budget_usd, notice=notice,
         progress=progress,
@@ -126,6 +128,7 @@ def evaluate(
                 model, ["base"], base=base, train=train, test_rows=every_row, seed=seed
             )
             general = forgot.forgetting(session, *before, confidence=confidence, seed=seed)
+            general_text = general_loss(session, *before, confidence=confidence, seed=seed)
         said += session.said
     results = [
         scoring.score(one, replies, rows, task, data)
@@ -163,6 +166,7 @@ def evaluate(
         **steps.tables(results, rows, task),
         "slices": [one.as_dict() for one in parts],
         "forgetting": None if general is None else forgot.as_dicts(general),
+        "general_text": general_text,
         "calibration": calibration(results, deciding),
         "non_inferiority": scoring.non_inferiority(comparisons, confidence),
         "asked": steps.asked(margin, against_name, group, slices, forgetting),
