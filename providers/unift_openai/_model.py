@@ -183,7 +183,8 @@ class HostedModel:
 def _refused(error: openai.APIStatusError) -> str | None:
     """The parameter that a model does not take, if unift can do without it or name it otherwise."""
     key = str(error.param or "")
-    if "logprobs" in f"{key} {error.message}":
+    # The whole answer: not every host words its refusals as OpenAI does.
+    if "logprobs" in f"{key} {error.message} {error.response.text}":
         return "logprobs"
     known = key in _OTHER_NAME or key in _DROPPABLE
     return key if known and str(error.code).startswith("unsupported") else None
