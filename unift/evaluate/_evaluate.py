@@ -10,7 +10,6 @@ from unift.provider import Model, Sampling
 
 # `import unift` imports this module, so whatever does the work waits for the first call.
 if TYPE_CHECKING:
-    from unift.evaluate._forgetting import Forgotten
     from unift.evaluate._metrics import Metric, Score
     from unift.evaluate._result import Evaluation
 
@@ -72,7 +71,8 @@ def evaluate(
         slices: Keys of the test rows to show scores by, besides label, length and language.
         forgetting: True also asks the model and its base a general set of 240 questions with
             answers that rules judge (instructions, arithmetic, formatting, safety), and names what
-            got worse.
+            got worse. Where the weights of both are on this machine, their losses on general text
+            are compared as well.
         budget_usd: Stop before the answers of remote models could cost more than this, at the
             prices of the catalogue. Answers so far are kept.
         reuse: False asks again what was asked before instead of using the kept answers.
@@ -90,9 +90,10 @@ def evaluate(
     from unift.evaluate import _forgetting as forgot
     from unift.evaluate import _scoring as scoring
     from unift.evaluate import _steps as steps
-    from unift.evaluate._asking import ask
+    from unift.evaluate._asking import Session
     from unift.evaluate._calibration import calibration
     from unift.evaluate._candidates import build_candidates, name_of
+    from unift.evaluate._general_text import general_loss
     from unift.evaluate._result import Evaluation, pick_samples
     from unift.evaluate._rows import choose_rows, read_rows
     from unift.evaluate._slices import compare_slices, row_key
@@ -116,15 +117,22 @@ def evaluate(
     draw = sampling or steps.sampling(rows)
     if notice is not None and len(candidates) > 1:
         notice(steps.what_can_be_seen(len(rows), task, confidence, margin))
-    answered = ask(
-        candidates, rows, draw,
+    general = general_text = None
+    with Session(
         concurrency=concurrency, reuse=reuse, budget_usd=budget_usd, notice=notice,
         progress=progress,
-    )  # fmt: skip
-    said += answered.said
+    ) as session:  # fmt: skip
+        answered = session.ask(candidates, rows, draw)
+        if forgetting:
+            before = build_candidates(
+                model, ["base"], base=base, train=train, test_rows=every_row, seed=seed
+            )
+            general = forgot.forgetting(session, *before, confidence=confidence, seed=seed)
+            general_text = general_loss(session, *before, confidence=confidence, seed=seed)
+        said += session.said
     results = [
         scoring.score(one, replies, rows, task, data)
-        for one, replies in zip(candidates, answered.replies, strict=True)
+        for one, replies in zip(candidates, answered, strict=True)
     ]
     against_name = None if reference is None else name_of(reference)
     comparisons = scoring.compare(
@@ -147,16 +155,8 @@ def evaluate(
     )  # fmt: skip
     scale = next((one.scale for one in comparisons if one.metric == deciding.name), 1.0)
     verdict = with_slices(verdict, parts, deciding.title.lower(), scale)
-    forgotten: list[Forgotten] = []
-    if forgetting:
-        before = build_candidates(
-            model, ["base"], base=base, train=train, test_rows=every_row, seed=seed
-        )
-        forgotten = forgot.forgetting(
-            *before, confidence=confidence, seed=seed, concurrency=concurrency, reuse=reuse,
-            budget_usd=budget_usd, notice=notice, progress=progress,
-        )  # fmt: skip
-        verdict = forgot.with_forgetting(verdict, forgotten)
+    if general is not None:
+        verdict = forgot.with_forgetting(verdict, general)
     details: dict[str, Any] = {
         "n": len(rows),
         "confidence": confidence,
@@ -165,7 +165,8 @@ def evaluate(
         "task": {"kind": task.kind, "why": task.why},
         **steps.tables(results, rows, task),
         "slices": [one.as_dict() for one in parts],
-        "forgetting": forgot.as_dicts(forgotten) if forgetting else None,
+        "forgetting": None if general is None else forgot.as_dicts(general),
+        "general_text": general_text,
         "calibration": calibration(results, deciding),
         "non_inferiority": scoring.non_inferiority(comparisons, confidence),
         "asked": steps.asked(margin, against_name, group, slices, forgetting),
