@@ -80,6 +80,7 @@ class Job:
 
                 if private is not None:
                     deeps[part] = Deep(shown, private, self._say_at)
+                    stack.callback(deeps[part].close)
                 signatures = Signatures(shown)
                 stack.callback(signatures.table.close)
                 scans[part] = Scan(
@@ -98,14 +99,14 @@ class Job:
                 before += found.stat().st_size
                 repeats = self._whole_file(part, found, scans[part])
                 if part in deeps:
-                    deeps[part].report(self.say, set(repeats.tolist()))
+                    deeps[part].report(self.say, repeats)
             if progress is not None:
                 progress(total, total)
             for part, scanned in scans.items():
                 if part != "train":
                     leaks = scans["train"].signatures.report_leaks(scanned.signatures, self)
                     if part in deeps:
-                        deeps["train"].report_leaks(deeps[part], self.say, set(leaks.tolist()))
+                        deeps["train"].report_leaks(deeps[part], self.say, leaks)
         finally:
             stack.close()
             if pool is not None:

@@ -49,8 +49,8 @@ def validate(
             is listed (`Report.fixed`, and a ``.changes.jsonl`` beside the copy); a row that still
             has an error is left out of it, and listed. For chat rows only.
         format: Of the rows, such as ``gemini`` (see `unift.data.formats`); None to look.
-        deep: Also look for near duplicates (within 50,000 rows of a file), for secrets and
-            personal data, and for answers in another language. Some 1,000 rows a second.
+        deep: Also look for near duplicates (on disk: 260 bytes a row in the folder for temporary
+            files), for secrets and personal data, and for answers in another language.
         epochs: Passes over the data, for the tokens that a vendor charges for (`Report.bills`).
 
     Returns:
