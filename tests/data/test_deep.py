@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from unift.data import Report, validate
-from unift.errors import MissingDependency
+from unift.errors import MissingDependency, UsageError
 
 WORDS = Path(__file__).parents[2].joinpath("docs", "architecture.md").read_text("utf-8").split()
 ENGLISH = "The parcel was sent on Monday and it should be with you by the end of this week, number "
@@ -100,6 +100,14 @@ def test_secrets_and_people_are_found_and_not_shown(tmp_path: Path, text: str, c
         assert finding.path == "messages[1]"
         shown = json.dumps(finding.as_dict()).replace("company.co.uk", "")
         assert not any(len(word) > 8 and word in shown for word in text.split()[-2:])
+
+
+def test_phone_numbers_of_a_region(tmp_path: Path) -> None:
+    path = save(tmp_path / "a.jsonl", [row("call (415) 555-2671"), row("order 4929, 12.07.2026")])
+    assert not found(validate(path, deep=True), "UD801")
+    assert found(validate(path, deep=True, region="us"), "UD801") == [("UD801", "a.jsonl", 1)]
+    with pytest.raises(UsageError, match="region"):
+        validate(path, deep=True, region="XX")
 
 
 def test_a_few_answers_in_another_language(tmp_path: Path) -> None:

@@ -58,6 +58,7 @@ class Job:
         progress: Callable[[int, int], None] | None,
         form: Format | None = None,
         deep: bool = False,
+        region: str | None = None,
     ) -> Report:
         counter = counter_for(counter_model, asked)
         self._exact = counter.exact
@@ -70,7 +71,7 @@ class Job:
         stack = ExitStack()
         deeps: dict[str, Deep] = {}
         try:
-            private = stack.enter_context(Private()) if deep else None
+            private = stack.enter_context(Private(region)) if deep else None
             for part, (found, shown) in files.items():
                 done = before
 

@@ -23,7 +23,7 @@ from unift.data._tools import check_calls, check_tools, declared
 ROLES = ("system", "developer", "user", "assistant", "tool")
 _OLD_ROLE = "function"
 _ROW_KEYS = ("messages", "tools", "parallel_tool_calls", "functions")
-_MESSAGE_KEYS = ("role", "content", "name", "weight", "tool_calls", "tool_call_id", "refusal")
+MESSAGE_KEYS = ("role", "content", "name", "weight", "tool_calls", "tool_call_id", "refusal")
 _NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")
 # Top-level keys that tell which other format a row is in.
 _OTHER_FORMATS = {
@@ -127,9 +127,9 @@ def _check_message(message: object, path: Path, note: Note) -> None:
     for key in fields:
         if key == "function_call" and fields[key] is not None:
             note("UD314", (*path, key), "`function_call` is the old form of `tool_calls`.")
-        elif key not in _MESSAGE_KEYS and key != "function_call":
+        elif key not in MESSAGE_KEYS and key != "function_call":
             said = f"Nothing reads the key {key[:60]!r} of a message."
-            note("UD216", (*path, key), said, meant(key[:60], _MESSAGE_KEYS))
+            note("UD216", (*path, key), said, meant(key[:60], MESSAGE_KEYS))
     _check_name(fields, path, note)
     _check_weight(fields, role, path, note)
     _check_content(fields, role, path, note)

@@ -106,7 +106,7 @@ def _write_alpaca(row: Row, lose: Lose) -> dict[str, Any]:
     return out
 
 
-_SHAREGPT_ROLES = {
+SHAREGPT_ROLES = {
     "system": "system",
     "human": "user",
     "user": "user",
@@ -135,7 +135,7 @@ def _read_sharegpt(fields: dict[str, Any], note: Note) -> Row | None:
         path = ("conversations", index)
         each = cast("dict[str, Any]", turn) if isinstance(turn, dict) else {}
         who, what = ("role", "content") if "role" in each else ("from", "value")
-        said, value = _SHAREGPT_ROLES.get(str(each.get(who))), each.get(what)
+        said, value = SHAREGPT_ROLES.get(str(each.get(who))), each.get(what)
         weight = each.get("weight")
         learnt = {"weight": int(weight)} if said == "assistant" and weight in (0, 1) else {}
         # Null says nothing, and what is not learnt anyway may say so.
