@@ -151,7 +151,7 @@ def test_whatever_the_fault_the_copy_has_no_error(path: Path, tmp_path: Path) ->
     assert errors <= {"UD001"}  # nothing could be kept
 
 
-@settings(deadline=None, suppress_health_check=list(HealthCheck), max_examples=200)
+@settings(deadline=None, suppress_health_check=list(HealthCheck), max_examples=100)
 @given(body=st.lists(st.one_of(lines, spellings(tidy_rows)), max_size=5))
 def test_no_row_is_lost_without_a_word(
     tmp_path_factory: pytest.TempPathFactory, body: list[bytes]
