@@ -5,13 +5,14 @@ from __future__ import annotations
 import json
 import random
 import sys
+import tempfile
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from unift.data import Report, validate
-from unift.errors import MissingDependency
+from unift.errors import MissingDependency, UsageError
 
 WORDS = Path(__file__).parents[2].joinpath("docs", "architecture.md").read_text("utf-8").split()
 ENGLISH = "The parcel was sent on Monday and it should be with you by the end of this week, number "
@@ -101,6 +102,14 @@ def test_secrets_and_people_are_found_and_not_shown(tmp_path: Path, text: str, c
         assert not any(len(word) > 8 and word in shown for word in text.split()[-2:])
 
 
+def test_phone_numbers_of_a_region(tmp_path: Path) -> None:
+    path = save(tmp_path / "a.jsonl", [row("call (415) 555-2671"), row("order 4929, 12.07.2026")])
+    assert not found(validate(path, deep=True), "UD801")
+    assert found(validate(path, deep=True, region="us"), "UD801") == [("UD801", "a.jsonl", 1)]
+    with pytest.raises(UsageError, match="region"):
+        validate(path, deep=True, region="XX")
+
+
 def test_a_few_answers_in_another_language(tmp_path: Path) -> None:
     rows = [row(f"Where is {i}?", f"{ENGLISH}{i}.") for i in range(40)]
     rows[17] = row("Where is 17?", f"{GERMAN}17.")
@@ -112,16 +121,36 @@ def test_a_few_answers_in_another_language(tmp_path: Path) -> None:
     assert not found(validate(save(path, rows), deep=True), "UD608")
 
 
-def test_the_bound_on_near_duplicates_is_told(
+def test_short_rows_are_compared_by_their_letters(tmp_path: Path) -> None:
+    rows = [row(prose(seed, 6)) for seed in range(40)]
+    rows[20] = row("How do I get my parcel back from the shop?")
+    rows[30] = row("How do i get my parcel back from the  Shop?", "Fine")
+    rows[31] = row("How do I get my refund back from the shop?")
+    report = validate(save(tmp_path / "a.jsonl", rows), deep=True)
+    assert found(report, "UD607") == [("UD607", "a.jsonl", 31)]
+
+
+def test_texts_without_spaces_are_compared(tmp_path: Path) -> None:
+    long = "今天北京天气晴朗,气温适中,适合出门散步,也适合和朋友一起去公园野餐。" * 2
+    rows = [row(prose(seed)) for seed in range(20)]
+    rows[3], rows[9] = row(long), row(long.replace("晴朗", "很好", 1))
+    report = validate(save(tmp_path / "a.jsonl", rows), deep=True)
+    assert found(report, "UD607") == [("UD607", "a.jsonl", 10)]
+
+
+def test_near_rows_are_found_however_many_rows_are_sorted_at_a_time(
     tmp_path: Path, rows: list[Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("unift.data._near.MOST", 50)
-    report = validate(save(tmp_path / "a.jsonl", [*rows, rows[0]]), deep=True)
-    [finding] = [f for f in report.findings if f.code == "UD607"]
-    assert (finding.line, finding.message[:12]) == (0, "The last 11 ")
+    changed = [row("Well, " + prose(seed)) for seed in range(60)]
+    train = save(tmp_path / "train.jsonl", [*rows, *changed])
+    test = save(tmp_path / "test.jsonl", [row("Yes, " + prose(seed)) for seed in range(60)])
+    monkeypatch.setattr("unift.data._sketches.SORTED", 7)
+    report = validate(train, test=test, deep=True)
+    assert report.counts["UD607"] == report.counts["UD609"] == 60
+    assert not list(Path(tempfile.gettempdir()).glob("unift-near-*"))
 
 
-@pytest.mark.parametrize("name", ["datasketch", "phonenumbers", "py3langid.langid"])
+@pytest.mark.parametrize("name", ["rensa", "phonenumbers", "py3langid.langid"])
 def test_without_the_packages_it_says_which_and_how(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:

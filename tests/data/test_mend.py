@@ -10,7 +10,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from tests.data.strategies import lines, spellings, tidy_rows
+from tests.data.strategies import json_values, lines, spellings, tidy_rows
 from unift.data import validate
 from unift.errors import UsageError
 
@@ -145,17 +145,13 @@ def test_the_file_itself_is_never_overwritten(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("path", BAD, ids=lambda path: path.name)
 def test_whatever_the_fault_the_copy_has_no_error(path: Path, tmp_path: Path) -> None:
-    if validate(path).format != "openai-chat":
-        with pytest.raises(UsageError, match="convert"):
-            validate(path, fix=tmp_path / "out.jsonl")
-        return
     report = validate(path, fix=tmp_path / "out.jsonl")
     assert report.fixed is not None
     errors = {f.code for f in report.fixed.after.findings if f.severity == "error"}
     assert errors <= {"UD001"}  # nothing could be kept
 
 
-@settings(deadline=None, suppress_health_check=list(HealthCheck), max_examples=200)
+@settings(deadline=None, suppress_health_check=list(HealthCheck), max_examples=100)
 @given(body=st.lists(st.one_of(lines, spellings(tidy_rows)), max_size=5))
 def test_no_row_is_lost_without_a_word(
     tmp_path_factory: pytest.TempPathFactory, body: list[bytes]
@@ -168,3 +164,127 @@ def test_no_row_is_lost_without_a_word(
     assert len(rows) == fixed.rows
     assert fixed.rows + fixed.left_out == report.rows
     assert validate(folder / "out.jsonl").ok
+
+
+TEXT = {"text": " Yo\n"}
+FORMS: list[tuple[str, Any, Any]] = [
+    (
+        "openai-preference",
+        {
+            "input": {"messages": [GOOD["messages"][0]]},
+            "preferred_output": [{"role": "gpt", "content": "Yo\n"}],
+            "non_preferred_output": [{"role": "assistant", "content": "No"}],
+        },
+        {
+            "input": {"messages": [GOOD["messages"][0]]},
+            "preferred_output": [GOOD["messages"][1]],
+            "non_preferred_output": [{"role": "assistant", "content": "No"}],
+        },
+    ),
+    (
+        "openai-rft",
+        {"messages": [{"role": "user", "content": "Hi", "weight": 1}], "answer": "Yo"},
+        {"messages": [GOOD["messages"][0]], "answer": "Yo"},
+    ),
+    (
+        "gemini",
+        {"contents": [{"role": "human", "parts": "Hi"}, {"role": "assistant", "parts": TEXT}]},
+        {
+            "contents": [
+                {"role": "user", "parts": [{"text": "Hi"}]},
+                {"role": "model", "parts": [{"text": "Yo"}]},
+            ]
+        },
+    ),
+    (
+        "gemini-preference",
+        {
+            "contents": [{"role": "user", "parts": [{"text": "Hi"}]}],
+            "completions": [
+                {"score": score, "completion": {"role": "model", "parts": [{"text": text}]}}
+                for score, text in (("1", "Yo"), (False, "No"))
+            ],
+        },
+        {
+            "contents": [{"role": "user", "parts": [{"text": "Hi"}]}],
+            "completions": [
+                {"score": score, "completion": {"role": "model", "parts": [{"text": text}]}}
+                for score, text in ((1, "Yo"), (0, "No"))
+            ],
+        },
+    ),
+    (
+        "prompt-completion",
+        {"prompt": "Hi ->", "completion": " Yo\n"},
+        {"prompt": "Hi ->", "completion": " Yo"},
+    ),
+    (
+        "alpaca",
+        {"instruction": "Hi\0", "output": " Yo"},
+        {"instruction": "Hi", "output": "Yo"},
+    ),
+    (
+        "sharegpt",
+        {"conversations": [{"from": "Human", "value": "Hi"}, {"from": "bot", "value": "Yo "}]},
+        {"conversations": [{"from": "human", "value": "Hi"}, {"from": "gpt", "value": "Yo"}]},
+    ),
+]
+
+
+@pytest.mark.parametrize(("name", "row", "mended"), FORMS, ids=[one[0] for one in FORMS])
+def test_every_format_is_mended_and_once_is_enough(
+    tmp_path: Path, name: str, row: Any, mended: Any
+) -> None:
+    for data in (json.dumps(row), json.dumps([row, row]), f"{json.dumps(row)}{json.dumps(row)}"):
+        fixed, rows = fix(tmp_path, data.encode())
+        assert rows
+        assert all(one == mended for one in rows)
+        assert (fixed.left_out, fixed.after.ok, fixed.after.format) == (0, True, name)
+        again, same = fix(tmp_path, (tmp_path / "out.jsonl").read_bytes())
+        assert (again.changed, same) == (0, rows)
+
+
+LINE = json.dumps(GOOD)
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        f"{LINE},\n{LINE}\n".encode(),
+        f"{LINE}{LINE}\n".encode(),
+        f"{GOOD!r}\n{GOOD!r}\n".encode(),
+        f"{LINE}\r\n{LINE}\r\n".encode("utf-16"),
+    ],
+    ids=["comma", "one line", "Python", "UTF-16"],
+)
+def test_other_ways_of_writing_the_same_rows(tmp_path: Path, data: bytes) -> None:
+    fixed, rows = fix(tmp_path, data)
+    assert rows == [GOOD, GOOD]
+    assert fixed.changed > 0
+    assert fixed.left_out == 0
+
+
+def test_a_raw_tab_is_escaped_and_kept(tmp_path: Path) -> None:
+    assert fix(tmp_path, LINE.replace("Hi", "H\ti").encode())[1][0]["messages"][0] == {
+        "role": "user",
+        "content": "H\ti",
+    }
+
+
+@settings(deadline=None, suppress_health_check=list(HealthCheck), max_examples=100)
+@given(data=st.data(), form=st.sampled_from(FORMS), body=st.lists(lines, max_size=3))
+def test_mending_twice_changes_nothing_more(
+    tmp_path_factory: pytest.TempPathFactory, data: Any, form: Any, body: list[bytes]
+) -> None:
+    folder = tmp_path_factory.mktemp("twice")
+    odd = data.draw(
+        st.dictionaries(st.sampled_from([*form[1], "x"]), json_values, max_size=2).map(
+            lambda more: {**form[1], **more}
+        )
+    )
+    whole = [json.dumps(form[1]).encode(), json.dumps(odd).encode(), *body]
+    fix(folder, b"\n".join(whole), format=form[0])
+    once = (folder / "out.jsonl").read_bytes()
+    again, _ = fix(folder, once, format=form[0])
+    assert (folder / "out.jsonl").read_bytes() == once
+    assert (again.changed, again.after.ok) == (0, True)

@@ -322,6 +322,20 @@ def test_rows_that_repeat_are_no_bomb(tmp_path: Path) -> None:
     assert report.rows == 20_000
 
 
+def test_oversampled_rows_are_no_bomb(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "same.jsonl.zst"
+    packer = zstandard.ZstdCompressor(level=1).compressobj()
+    rows = (json.dumps(chat("Hi " * 3000, "Yo")) + "\n").encode() * 100
+    with path.open("wb") as file:
+        for _ in range(40):
+            file.write(packer.compress(rows))
+        file.write(packer.flush())
+    report = validate(path, max_findings=10)
+    assert (report.ok, report.rows) == (True, 4000)
+    monkeypatch.setattr("unift.data._lines.MOST_REPEATED", 1 << 20)
+    assert "UD008" in validate(path, max_findings=10).counts
+
+
 def test_an_endless_line_is_skipped_and_the_next_one_is_read(tmp_path: Path) -> None:
     path = tmp_path / "long.jsonl"
     good = json.dumps(chat("Hi", "Yo")).encode() + b"\n"

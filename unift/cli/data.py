@@ -87,8 +87,6 @@ def _print_split(done: Split) -> None:
         out.print(f"{part}: {done.rows[part]:,} rows in {file}", markup=False)
     near = "equal prompts and nearly equal rows" if done.near else "equal prompts"
     out.print(f"{done.groups:,} groups ({near} kept together), largest {done.largest_group}")
-    if done.left_out:
-        out.print(f"the last {done.left_out:,} rows were not compared for near equality")
     for label, counts in list(done.labels.items())[:20]:
         shown = ", ".join(f"{part} {count}" for part, count in counts.items())
         out.print(f"  {label[:40]!r}: {shown}", markup=False)

@@ -47,6 +47,10 @@ def command(
     epochs: Annotated[
         float, typer.Option(help="Passes over the data, for the tokens that are charged for.")
     ] = 1.0,
+    region: Annotated[
+        str | None,
+        typer.Option(help="With --deep: country of phone numbers without a country code, as US."),
+    ] = None,
     json: Json = False,
 ) -> None:
     """Check training data: every fault with its line, the reason and the fix."""
@@ -65,6 +69,7 @@ def command(
             format=format,
             deep=deep,
             epochs=epochs,
+            region=region,
         )
     rows: list[ShownRow] = []
     if show:

@@ -9,6 +9,7 @@ from unift.data._finding import Path
 from unift.data._language import Languages
 from unift.data._near import NearRows
 from unift.data._private import Private
+from unift.data._whole import Lines
 
 Say = Callable[[str, str, int, str], Any]
 SayAt = Callable[[str, str, int, Path, str], Any]
@@ -22,8 +23,8 @@ class Deep:
         self._file = file
         self._private = private
         self._say_at = say_at
-        self._near = NearRows(file)
         self._languages = Languages(file)
+        self._near = NearRows(file)  # last: whoever makes it has to close it
 
     def add(self, line: int, roles: Sequence[str], texts: Sequence[str]) -> None:
         """Look at one good row."""
@@ -41,11 +42,15 @@ class Deep:
             ),
         )
 
-    def report(self, say: Say, repeats: set[int]) -> None:
+    def close(self) -> None:
+        """Take away what is on disk."""
+        self._near.close()
+
+    def report(self, say: Say, repeats: Lines) -> None:
         """Findings within the file; `repeats` are lines that are told already."""
         self._near.report(say, repeats)
         self._languages.report(say)
 
-    def report_leaks(self, held: Deep, say: Say, known: set[int]) -> None:
+    def report_leaks(self, held: Deep, say: Say, known: Lines) -> None:
         """Findings about rows of `held` that are nearly in this file."""
         self._near.report_leaks(held._near, say, known)

@@ -58,6 +58,7 @@ class Job:
         progress: Callable[[int, int], None] | None,
         form: Format | None = None,
         deep: bool = False,
+        region: str | None = None,
     ) -> Report:
         counter = counter_for(counter_model, asked)
         self._exact = counter.exact
@@ -70,7 +71,7 @@ class Job:
         stack = ExitStack()
         deeps: dict[str, Deep] = {}
         try:
-            private = stack.enter_context(Private()) if deep else None
+            private = stack.enter_context(Private(region)) if deep else None
             for part, (found, shown) in files.items():
                 done = before
 
@@ -80,6 +81,7 @@ class Job:
 
                 if private is not None:
                     deeps[part] = Deep(shown, private, self._say_at)
+                    stack.callback(deeps[part].close)
                 signatures = Signatures(shown)
                 stack.callback(signatures.table.close)
                 scans[part] = Scan(
@@ -98,14 +100,14 @@ class Job:
                 before += found.stat().st_size
                 repeats = self._whole_file(part, found, scans[part])
                 if part in deeps:
-                    deeps[part].report(self.say, set(repeats.tolist()))
+                    deeps[part].report(self.say, repeats)
             if progress is not None:
                 progress(total, total)
             for part, scanned in scans.items():
                 if part != "train":
                     leaks = scans["train"].signatures.report_leaks(scanned.signatures, self)
                     if part in deeps:
-                        deeps["train"].report_leaks(deeps[part], self.say, set(leaks.tolist()))
+                        deeps["train"].report_leaks(deeps[part], self.say, leaks)
         finally:
             stack.close()
             if pool is not None:

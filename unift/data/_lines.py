@@ -34,6 +34,8 @@ MAX_LINE = 64 << 20
 # wherever in the file it starts.
 BOMB_RATIO = 200
 BOMB_WINDOW = 32 << 20
+# Bytes of rows that may unpack by more than that in a file. At some 200 MB/s that is 20 seconds.
+MOST_REPEATED = 4 << 30
 # Decoder memory that a zstd file may ask for: what `zstd -d` accepts without --long.
 ZSTD_WINDOW = 1 << 27
 
@@ -53,8 +55,16 @@ _MAGIC: tuple[tuple[bytes, str, str], ...] = (
     (b"ARROW1", "an Arrow file", "export it as JSON Lines"),
     (b"SQLite format 3", "an SQLite database", "export it as JSON Lines"),
     (b"%PDF", "a PDF document", "training rows have to be JSON Lines"),
-    (b"\xff\xfe", "UTF-16 text", "convert it: iconv -f utf-16 -t utf-8 FILE > OUT"),
-    (b"\xfe\xff", "UTF-16 text", "convert it: iconv -f utf-16 -t utf-8 FILE > OUT"),
+    (
+        b"\xff\xfe",
+        "UTF-16 text",
+        "mend it (unift validate FILE --fix OUT), or iconv -f utf-16 -t utf-8",
+    ),
+    (
+        b"\xfe\xff",
+        "UTF-16 text",
+        "mend it (unift validate FILE --fix OUT), or iconv -f utf-16 -t utf-8",
+    ),
 )
 
 
@@ -211,6 +221,10 @@ def _is_text(path: Path, raw: BufferedReader, report: Report) -> bool:
     """Look at the first bytes; report and answer False for what is no text at all."""
     head = raw.peek(8192)[:8192]
     if path.suffix in (".gz", ".zst"):
+        if head[:1] in (b"{", b"["):
+            fix = f"rename it so that it does not end in {path.suffix}"
+            report("UD007", 1, f"The file ends in {path.suffix} but is plain text.", fix)
+            return False
         return True
     for magic, what, fix in _MAGIC:
         if head.startswith(magic):
@@ -242,7 +256,7 @@ def _chunks(path: Path, raw: BufferedReader) -> Iterator[bytes]:
     stream, broken = _open(path, raw)
     # Pieces not given out yet, each with the position in the file after it was read.
     held: deque[tuple[bytes, int]] = deque()
-    size = before = 0
+    size = before = unpacked = 0
     while True:
         try:
             chunk = stream.read(CHUNK)
@@ -262,7 +276,12 @@ def _chunks(path: Path, raw: BufferedReader) -> Iterator[bytes]:
         size += len(chunk)
         if size > BOMB_WINDOW:
             if size > BOMB_RATIO * max(1, raw.tell() - before):
-                raise _UnreadableError("UD008", f"It unpacks more than {BOMB_RATIO}-fold.")
+                unpacked += len(chunk)
+                # Rows that repeat pack as well as a bomb does. What starts like one is read, but
+                # not without end: a bomb may be made of rows.
+                rows = all(b'\n{"' in chunk for chunk, _ in held)
+                if not rows or unpacked > MOST_REPEATED:
+                    raise _UnreadableError("UD008", f"It unpacks more than {BOMB_RATIO}-fold.")
             piece, before = held.popleft()
             size -= len(piece)
             yield piece

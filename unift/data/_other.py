@@ -9,6 +9,8 @@ from unift.data._parse import Note
 from unift.data._row import check_row, kind, meant
 from unift.data.formats import Format, Row
 
+#: Key (of no JSON key's form) under which a reinforcement row keeps what graders compare with.
+REFERENCES = "\0references"
 # What a row without an answer cannot have.
 _OF_ANSWERS = frozenset({"UD220", "UD221", "UD232"})
 
@@ -36,6 +38,8 @@ def check_other(row: object, form: Format, note: Note) -> dict[str, Any] | None:
     check_row(chat, _translated(read, note))
     if read.kind == "preference":
         _check_rejected(read, note)
+    if read.kind == "reinforcement":
+        chat[REFERENCES] = read.extra
     return chat
 
 

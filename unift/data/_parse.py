@@ -21,6 +21,16 @@ Note = Callable[..., None]
 _SURROGATE = re.compile("[\ud800-\udfff]")
 _ESCAPED_SURROGATE = re.compile(r"\\u[dD][89a-fA-F][0-9a-fA-F]{2}")
 _BRACKETS = re.compile(r'"(?:[^"\\]|\\.)*"?|[\[\]{}]', re.DOTALL)
+# What other text starts with -> what it is, and what to do.
+_NO_ROWS: dict[str, tuple[str, str]] = {
+    "version https://git-lfs": (
+        "This is a pointer of Git LFS, not the file itself.",
+        "fetch the file: git lfs pull",
+    ),
+    "<": ("This is HTML or XML, not JSON.", "look at the file: a download or an export failed"),
+    "//": ("JSON has no comments.", "remove the line"),
+    "#": ("JSON has no comments.", "remove the line"),
+}
 _SMART_QUOTES = "“”„‟"
 
 
@@ -158,9 +168,18 @@ def _why(text: str, error: json.JSONDecodeError) -> tuple[str, str | None]:
     at = error.pos
     here = text[at : at + 1]
     before = text[:at].rstrip()
+    for start, why in _NO_ROWS.items():
+        if at == 0 and text.startswith(start):
+            return why
     if error.msg == "Extra data":
+        rest = text[at:].strip()
+        if rest == ",":
+            return "There is a comma after the row.", "remove it, or mend it: --fix OUT"
         if here == "{":
-            return "There are two objects on one line.", "put each row on its own line"
+            return (
+                "There are two objects on one line.",
+                "put each row on its own line, or mend it: --fix OUT",
+            )
         return f"There is more text after the end of the row: {_short(text[at:])}.", None
     if here == "'":
         return "Strings are in single quotes, as Python prints them.", "use json.dumps, not str()"

@@ -16,6 +16,15 @@ _DATA = re.compile(r"data:image/(png|jpeg|jpg|webp);base64,", re.IGNORECASE)
 _URL = re.compile(r"https?://[^\s/?#]+\.?[^\s]*", re.IGNORECASE)
 # First bytes of the three kinds of image that are accepted.
 _SIGNATURES = {"png": b"\x89PNG\r\n\x1a\n", "jpeg": b"\xff\xd8\xff", "webp": b"RIFF"}
+_IMAGE_FIX = 'write {"type": "image_url", "image_url": {"url": ...}}'
+# Parts of Anthropic's messages, and what they are in OpenAI's.
+_ANTHROPIC = {
+    "image": _IMAGE_FIX,
+    "image_base64": _IMAGE_FIX,
+    "tool_use": "write it as tool_calls of the message",
+    "tool_result": "write it as a message of the role tool",
+    "thinking": "remove it; reasoning has no part of its own",
+}
 _UNTRAINABLE = ("input_audio", "audio", "file", "input_file", "video", "video_url", "document")
 
 
@@ -40,14 +49,15 @@ def check_parts(parts: list[Any], role: object, path: Path, note: Note) -> None:
             case None:
                 note("UD400", here, "The content part has no `type`.")
             case which:
-                note("UD400", here, f"There is no content part of type {str(which)[:40]!r}.")
+                said = f"There is no content part of type {str(which)[:40]!r}."
+                note("UD400", here, said, _ANTHROPIC.get(str(which)))
 
 
 def _check_image(image: object, path: Path, note: Note) -> None:
     fields = cast("dict[str, Any]", image) if isinstance(image, dict) else None
     url = fields.get("url") if fields is not None else None
     if fields is None or not isinstance(url, str):
-        note("UD400", path, '`image_url` is not {"url": ...}.')
+        note("UD400", path, '`image_url` is not {"url": ...}.', _IMAGE_FIX)
         return
     detail = fields.get("detail")
     if detail is not None and detail not in ("auto", "low", "high"):

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from typing import Any, Self, cast
 
-from unift.errors import MissingDependency
+from unift.errors import MissingDependency, UsageError
 
 Found = Callable[[str, int, str], Any]
 """``found(code, message index, message)``"""
@@ -28,6 +28,7 @@ _DETECTORS = (
 MAIL = re.compile(r"\b[\w.+-]{1,64}@([\w-]{1,63}(?:\.[\w-]{2,63}){1,4})\b")
 # Reserved for examples (RFC 2606, RFC 6761).
 MADE_UP = re.compile(r"(?:^|\.)(?:example(?:\.(?:com|net|org))?|test|invalid|localhost)$")
+_DIGITS = re.compile(r"\d(?:\D{0,3}\d){6}")  # fewer are no number of a region
 ACCOUNT = re.compile(r"\b[A-Z]{2}\d{2}(?: ?[A-Z0-9]{4}){2,7}(?: ?[A-Z0-9]{1,3})?\b")
 CARD = re.compile(r"(?<![\d.])(?:\d[ -]?){12,18}\d(?![\d.])")
 
@@ -35,7 +36,8 @@ CARD = re.compile(r"(?<![\d.])(?:\d[ -]?){12,18}\d(?![\d.])")
 class Private:
     """Looks into texts, one kind of finding a row at most. Use as a context manager."""
 
-    def __init__(self) -> None:
+    def __init__(self, region: str | None = None) -> None:
+        """`region` (ISO 3166, two letters) finds phone numbers without a country code too."""
         try:
             import phonenumbers
             from detect_secrets.core.scan import scan_line
@@ -49,6 +51,14 @@ class Private:
                 fix="pip install 'unift[data]'",
             ) from None
         self._phones: Any = phonenumbers
+        self._region = region.upper() if region else None
+        if self._region is not None and self._region not in self._phones.SUPPORTED_REGIONS:
+            raise UsageError(
+                f"There is no region {region!r}.",
+                code="unknown_region",
+                where="region",
+                fix="two letters of ISO 3166, such as US, GB or DE",
+            )
         self._scan: Any = scan_line
         self._iban: Any = iban
         self._luhn: Any = luhn
@@ -86,7 +96,7 @@ class Private:
             for match in MAIL.finditer(text):
                 if not MADE_UP.search(match[1].lower()):
                     yield f"a mail address at {match[1]}"
-        if "+" in text and next(iter(self._phones.PhoneNumberMatcher(text, None)), None):
+        if next(self._numbers(text), None):
             yield "a phone number"
         for match in ACCOUNT.finditer(text):
             if self._iban.is_valid(match[0]):
@@ -94,6 +104,11 @@ class Private:
         for match in CARD.finditer(text):
             if self._is_card(match[0]):
                 yield f"a payment card number ({match[0][:4]}…)"
+
+    def _numbers(self, text: str) -> Iterator[Any]:
+        """Phone numbers of the region, or with a country code."""
+        if "+" in text or (self._region is not None and _DIGITS.search(text)):
+            yield from self._phones.PhoneNumberMatcher(text, self._region)
 
     def _is_card(self, text: str) -> bool:
         digits = re.sub(r"\D", "", text)

@@ -23,10 +23,12 @@ from unift.data._tools import check_calls, check_tools, declared
 ROLES = ("system", "developer", "user", "assistant", "tool")
 _OLD_ROLE = "function"
 _ROW_KEYS = ("messages", "tools", "parallel_tool_calls", "functions")
-_MESSAGE_KEYS = ("role", "content", "name", "weight", "tool_calls", "tool_call_id", "refusal")
+MESSAGE_KEYS = ("role", "content", "name", "weight", "tool_calls", "tool_call_id", "refusal")
 _NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")
 # Top-level keys that tell which other format a row is in.
 _OTHER_FORMATS = {
+    "custom_id": "OpenAI batch",
+    "chosen": "trl preference (chosen, rejected)",
     "prompt": "prompt/completion",
     "instruction": "Alpaca",
     "conversations": "ShareGPT",
@@ -34,6 +36,8 @@ _OTHER_FORMATS = {
     "preferred_output": "OpenAI preference",
     "text": "plain text",
 }
+
+_SYSTEM_FIX = 'put it first in messages: {"role": "system", "content": ...}'
 
 Row = Mapping[str, Any]
 
@@ -92,10 +96,13 @@ def _check_keys(row: dict[str, Any], note: Note) -> None:
     for key in row:
         if key in _ROW_KEYS:
             continue
-        # In a row of another format no key is misspelt.
-        if other is None:
+        if key == "system" and not missing:
+            message = "Nothing reads the key 'system' of the row: the system prompt is not learnt."
+            note("UD203", (key,), message, _SYSTEM_FIX)
+        # In a row without messages only a misspelt `messages` is worth a word.
+        elif not missing or (other is None and meant(key.lower()[:60], _ROW_KEYS)):
             message = f"Nothing reads the key {key[:60]!r} of the row."
-            note("UD203", (key,), message, meant(key[:60], _ROW_KEYS))
+            note("UD203", (key,), message, meant(key.lower()[:60], _ROW_KEYS))
     if missing:
         looks = f" It looks like the {other} format." if other else ""
         note("UD200", (), f"The row has no `messages`.{looks}")
@@ -118,11 +125,11 @@ def _check_message(message: object, path: Path, note: Note) -> None:
         fix = f"did you mean '{close}'?" if close else None
         note("UD212", (*path, "role"), f"There is no role {shown}.", fix)
     for key in fields:
-        if key == "function_call":
+        if key == "function_call" and fields[key] is not None:
             note("UD314", (*path, key), "`function_call` is the old form of `tool_calls`.")
-        elif key not in _MESSAGE_KEYS:
+        elif key not in MESSAGE_KEYS and key != "function_call":
             said = f"Nothing reads the key {key[:60]!r} of a message."
-            note("UD216", (*path, key), said, meant(key[:60], _MESSAGE_KEYS))
+            note("UD216", (*path, key), said, meant(key[:60], MESSAGE_KEYS))
     _check_name(fields, path, note)
     _check_weight(fields, role, path, note)
     _check_content(fields, role, path, note)
@@ -164,7 +171,7 @@ def _check_weight(fields: dict[str, Any], role: object, path: Path, note: Note) 
     if weight is None:
         return
     if not _is_weight(weight):
-        shown = str(weight) if isinstance(weight, int | float) else kind(weight)
+        shown = str(weight) if type(weight) in (int, float) else kind(weight)
         note("UD230", (*path, "weight"), f"`weight` is {shown[:40]}, not 0 or 1.")
     if role in ROLES and role != "assistant":
         note("UD231", (*path, "weight"), f"A {role} message has a weight.")

@@ -17,7 +17,7 @@ from unift.data._finding import Path as JsonPath
 from unift.data._layout import layout
 from unift.data._lengths import Lengths
 from unift.data._lines import Block, blocks
-from unift.data._other import check_other
+from unift.data._other import REFERENCES, check_other
 from unift.data._parse import parse
 from unift.data._parts import images_in, text_of_parts
 from unift.data._row import check_row
@@ -317,8 +317,13 @@ def content_of(row: dict[str, Any]) -> Content:
             text += canonical(calls)
         texts.append(text)
     tools = row.get("tools")
+    roles = [str(message["role"]) for message in messages]
+    if REFERENCES in row:
+        # In place of the answer, so that equal prompts are equal rows only with equal references.
+        roles.append("reference")
+        texts.append(canonical(row[REFERENCES]))
     return Content(
-        roles=tuple(str(message["role"]) for message in messages),
+        roles=tuple(roles),
         texts=texts,
         extra=canonical(tools) if tools else "",
         images=images_in(messages),

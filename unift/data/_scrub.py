@@ -43,9 +43,8 @@ class Scrubber(_private.Private):
         for found in list(_private.MAIL.finditer(text)):
             if not _private.MADE_UP.search(found[1].lower()):
                 text = self._put(text, found[0], "[mail address]")
-        if "+" in text:
-            for match in list(self._phones.PhoneNumberMatcher(text, None)):
-                text = self._put(text, match.raw_string, "[phone number]")
+        for match in list(self._numbers(text)):
+            text = self._put(text, match.raw_string, "[phone number]")
         for found in list(_private.ACCOUNT.finditer(text)):
             if self._iban.is_valid(found[0]):
                 text = self._put(text, found[0], "[bank account]")

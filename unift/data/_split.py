@@ -7,7 +7,7 @@ import os
 from array import array
 from collections import Counter, defaultdict
 from collections.abc import Mapping
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack, closing, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -33,7 +33,6 @@ class Split:
         largest_group: Rows of the largest of them.
         near: True if nearly equal rows were kept together as well.
         labels: Label -> part -> rows; empty if the answers are no labels.
-        left_out: Rows beyond those that are compared for near equality.
     """
 
     files: dict[str, str]
@@ -42,7 +41,6 @@ class Split:
     largest_group: int
     near: bool
     labels: dict[str, dict[str, int]]
-    left_out: int = 0
 
     def as_dict(self) -> dict[str, Any]:
         """The ``--json`` document of ``unift data split``."""
@@ -53,7 +51,6 @@ class Split:
             "largest_group": self.largest_group,
             "near": self.near,
             "labels": self.labels,
-            "left_out": self.left_out,
         }
 
 
@@ -77,12 +74,12 @@ def split(
         folder: Gets ``<name>.<part>.jsonl`` for each part; rows as they are, in file order.
         parts: Name -> share; shares are scaled to a sum of 1.
         seed: Another seed, another split.
-        near: Look for nearly equal rows too (needs ``unift[data]``; the first 50,000 rows).
+        near: Look for nearly equal rows too (needs ``unift[data]``).
 
     Raises:
         UsageError: Fewer than two parts, a share that is not positive, more parts than groups, or
             a folder that cannot be written.
-        MissingDependency: `near`, and datasketch is not installed.
+        MissingDependency: `near`, and rensa is not installed.
         DataError: A row has an error.
     """
     from unift.data._lines import find_file
@@ -116,7 +113,6 @@ def split(
         largest_group=max(map(len, members)),
         near=near,
         labels=dict(sorted(table.items())),
-        left_out=rows.left_out,
     )
 
 
@@ -152,28 +148,29 @@ class _Rows:
         self._parent = array("q")
         self._answers: list[str] | None = []
         prompts: dict[bytes, int] = {}
-        lines: dict[int, int] = {}
-        sketches = NearRows(shown) if near else None
-        for index, row in enumerate(contents(path, shown)):
-            said = row.content
-            self._parent.append(index)
-            self.keys.append(_digest(str(seed), canonical(row.value)))
-            prompt = _digest(repr(said.roles[:-1]), *said.texts[:-1], said.extra)
-            self._join(index, prompts.setdefault(prompt, index))
-            if sketches is not None:
-                lines[row.line] = index
-                pairs = zip(said.roles, said.texts, strict=True)
-                texts = [text for role, text in pairs if role not in ("system", "developer")]
-                sketches.add(row.line, texts)
-            if self._answers is not None:
-                answer = said.texts[-1]
-                if len(answer) > _LABEL:
-                    self._answers = None
-                else:
-                    self._answers.append(answer)
-        self.left_out = sketches.left_out if sketches is not None else 0
-        for line, before in sketches.groups() if sketches is not None else ():
-            self._join(lines[line], lines[before])
+        with ExitStack() as stack:
+            sketches = stack.enter_context(closing(NearRows(shown))) if near else None
+            for index, row in enumerate(contents(path, shown)):
+                said = row.content
+                self._parent.append(index)
+                self.keys.append(_digest(str(seed), canonical(row.value)))
+                prompt = _digest(repr(said.roles[:-1]), *said.texts[:-1], said.extra)
+                self._join(index, prompts.setdefault(prompt, index))
+                if sketches is not None:
+                    pairs = zip(said.roles, said.texts, strict=True)
+                    texts = [text for role, text in pairs if role not in ("system", "developer")]
+                    sketches.add(index, texts)
+                self._note_answer(said.texts[-1])
+            for found, before, _ in sketches.pairs() if sketches is not None else ():
+                for pair in set(zip(found.tolist(), before.tolist(), strict=True)):
+                    self._join(*pair)
+
+    def _note_answer(self, answer: str) -> None:
+        if self._answers is not None:
+            if len(answer) > _LABEL:
+                self._answers = None
+            else:
+                self._answers.append(answer)
 
     def labels(self) -> list[str] | None:
         """The label of each row, or None if the answers are none."""

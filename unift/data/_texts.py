@@ -15,25 +15,26 @@ PLACEHOLDERS = frozenset(
         "your answer here", "answer here", "assistant response", "insert answer here",
         "insert response here", "[answer]", "<answer>", "[response]", "<response>",
         "[insert answer]", "[insert response]", "<completion>", "[todo]", "<todo>",
-        "...", "…", "---", "???",
+        "...", "…", "---", "???", "{answer}", "{response}", "{completion}", "{output}", "%s",
+        "${answer}", "${response}", "${completion}", "${output}",
     }
 )  # fmt: skip
 LONGEST_PLACEHOLDER = 24
 
+_CANNOT = ("can't", "can’t", "cannot", "can not", "am unable", "am not able", "won't be able")
+# "I'm sorry, I can see why" is no refusal: what cannot be done has to follow.
 REFUSALS = (
-    "I'm sorry, but I can",
-    "I’m sorry, but I can",
-    "I am sorry, but I can",
-    "I'm sorry, I can",
-    "I’m sorry, I can",
-    "Sorry, but I can",
-    "Sorry, I can",
-    "I cannot assist",
-    "I can't assist",
-    "I can’t assist",
-    "I cannot help with",
-    "I can't help with",
-    "I can’t help with",
+    *(
+        f"{sorry}{i} {cannot}"
+        for sorry in ("I'm sorry, ", "I’m sorry, ", "I am sorry, ", "Sorry, ", "I apologize, ")
+        for i in ("but I", "I")
+        for cannot in _CANNOT
+    ),
+    *(
+        f"I {cannot} {what}"
+        for cannot in ("can't", "can’t", "cannot")
+        for what in ("assist", "help with", "fulfill", "comply")
+    ),
     "I'm unable to",
     "I’m unable to",
     "I am unable to",
@@ -41,6 +42,7 @@ REFUSALS = (
     "I’m not able to",
     "As an AI",
     "as an AI",
+    "As a large language model",
 )
 # What refusals start with: one look spares the comparison with each of them.
 REFUSAL_INITIALS = frozenset(phrase[0] for phrase in REFUSALS)
@@ -48,7 +50,9 @@ _FIELD = re.compile(r"\{\{ ?[A-Za-z_][\w. ]{0,40}? ?\}\}")
 _CONTROL = re.compile(
     r"<\|[A-Za-z_][A-Za-z0-9_]{0,30}\|>|\[/?INST\]|<</?SYS>>|<(?:start|end)_of_turn>|</s>"
 )
-_REASONING = re.compile(r"</?(?:think|thinking|reasoning|scratchpad)>")
+# Not in code (`<think>`), where somebody writes about it.
+_REASONING = re.compile(r"(?<!`)</?(?:think|thinking|thought|reasoning|scratchpad)>")
+_CODE = re.compile(r"```.*?(?:```|\Z)|`[^`\n]*`", re.DOTALL)
 # UTF-8 read as Latin-1 or Windows-1252: a lead byte C2..C5 or E2 as a letter, then a
 # continuation byte as a sign that hardly ever follows it in real text.
 _GARBLED = re.compile(r"[ÂÃÄÅ][\u0080-\u00bf]|â€[\u0080-\u00bfœžš™˜¦]|ï»¿|\ufffd")
@@ -98,7 +102,8 @@ def check_text(text: str, path: Path, note: Note) -> None:
 
 def check_filled_in(text: str, path: Path, note: Note) -> None:
     """Faults of a text that somebody wrote as a template: what is said by system and assistant."""
-    found = _FIELD.search(text) if "{{" in text else None
+    # Templates in code are meant: Jinja, Handlebars, workflows.
+    found = _FIELD.search(_CODE.sub("", text)) if "{{" in text else None
     if found:
         note("UD502", path, f"The field {found[0]} was never filled in.")
 

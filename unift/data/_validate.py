@@ -5,9 +5,13 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 from unift.data._finding import Report
 from unift.errors import UsageError
+
+if TYPE_CHECKING:
+    from unift.data.formats import Format
 
 MAX_FINDINGS = 50_000
 _MOST_EPOCHS = 1000
@@ -29,6 +33,7 @@ def validate(
     format: str | None = None,
     deep: bool = False,
     epochs: float = 1.0,
+    region: str | None = None,
 ) -> Report:
     """Check training data and everything that is held out from it.
 
@@ -47,11 +52,12 @@ def validate(
         max_findings: How many findings to keep; all are counted.
         fix: Write a copy here in which everything is mended that can be mended safely. Each change
             is listed (`Report.fixed`, and a ``.changes.jsonl`` beside the copy); a row that still
-            has an error is left out of it, and listed. For chat rows only.
+            has an error is left out of it, and listed.
         format: Of the rows, such as ``gemini`` (see `unift.data.formats`); None to look.
-        deep: Also look for near duplicates (within 50,000 rows of a file), for secrets and
-            personal data, and for answers in another language. Some 1,000 rows a second.
+        deep: Also look for near duplicates (on disk: 260 bytes a row in the folder for temporary
+            files), for secrets and personal data, and for answers in another language.
         epochs: Passes over the data, for the tokens that a vendor charges for (`Report.bills`).
+        region: With `deep`: where phone numbers may be written without a country code, as ``US``.
 
     Returns:
         The report. Bad data is no exception here; `Report.raise_if_bad` makes it one.
@@ -75,6 +81,13 @@ def validate(
             where="epochs",
             fix="a number above 0, such as 3",
         )
+    if region is not None and not deep:
+        raise UsageError(
+            "Phone numbers are looked for in a deep look only.",
+            code="bad_region",
+            where="region",
+            fix="add --deep (deep=True), or leave the region out",
+        )
     form = format_named(format) if format is not None else None
     asked = (provider,) if isinstance(provider, str) else tuple(provider or ())
     limits = {name: limits_of(name, model) for name in asked}
@@ -84,6 +97,7 @@ def validate(
         named: dict[str, FileName | None],
         failed: Callable[[str, int, str], None] | None = None,
         progress: Callable[[int, int], None] | None = None,
+        form: Format | None = form,
     ) -> Report:
         files = {
             part: (find_file(name), str(name)) for part, name in named.items() if name is not None
@@ -91,7 +105,13 @@ def validate(
         sink = Sink(families, max_findings, failed)
         job = Job(sink, limits if asked else known_limits(), bool(asked), max_length, epochs)
         return job.run(
-            files, counter_model=model, asked=asked, progress=progress, form=form, deep=deep
+            files,
+            counter_model=model,
+            asked=asked,
+            progress=progress,
+            form=form,
+            deep=deep,
+            region=region,
         )
 
     report = check({"train": path, "validation": validation, "test": test}, progress=progress)
@@ -99,18 +119,12 @@ def validate(
         return report
     from unift.data._mend import mend
 
-    if report.format != "openai-chat":
-        raise UsageError(
-            f"Only chat rows are mended; these are {report.format} ({report.format_reason}).",
-            code="bad_fix_format",
-            where=str(path),
-            fix=f"convert them first: unift convert {path} --to openai-chat --out OUT",
-        )
     fixed = mend(
         find_file(path),
         str(path),
         fix,
         families,
-        lambda file, failed: check({"train": file}, failed),
+        lambda file, failed, found: check({"train": file}, failed, form=found),
+        form,
     )
     return replace(report, fixed=fixed)

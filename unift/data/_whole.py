@@ -139,6 +139,12 @@ class Signatures:
         total = self.table.rows
         if total < _MIN_ROWS or not 1 < len(self._systems) < _DISTINCT:
             return
+        spellings = Counter(" ".join(system.casefold().split()) for system in self._systems)
+        [(plain, variants)] = spellings.most_common(1)
+        if variants > 1 and plain:
+            message = f"One system prompt is spelt in {variants} ways (white space, capitals)."
+            say("UD606", self.file, 0, message)
+            return
         [(_, most)] = self._systems.most_common(1)
         if most > 0.8 * total:
             odd = self._systems.most_common()[-1][0]

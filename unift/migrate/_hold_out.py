@@ -181,7 +181,7 @@ def _as_chat(source: str, out: Path, drop: tuple[str, ...], notes: list[str]) ->
 def _near() -> bool:
     from importlib.util import find_spec
 
-    return find_spec("datasketch") is not None
+    return find_spec("rensa") is not None
 
 
 def _leaks(train: str, held: str, near: bool) -> set[int]:
@@ -190,7 +190,7 @@ def _leaks(train: str, held: str, near: bool) -> set[int]:
 
     try:
         report = validate(train, validation=held, deep=near)
-    except MissingDependency:  # datasketch is there, another part of the deep look is not
+    except MissingDependency:  # rensa is there, another part of the deep look is not
         report = validate(train, validation=held)
     return {
         finding.line

@@ -8,12 +8,14 @@ from typing import Any, cast
 from unift._text import did_you_mean
 from unift.data.formats import _gemini, _openai, _plain
 from unift.data.formats._model import LOSSES, Format, Lose, NothingLeftError, Row
+from unift.data.formats._plain import SHAREGPT_ROLES
 from unift.data.formats._reduce import reduce
 from unift.errors import UsageError
 
 __all__ = [
     "FORMATS",
     "LOSSES",
+    "SHAREGPT_ROLES",
     "Format",
     "Lose",
     "NothingLeftError",

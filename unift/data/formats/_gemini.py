@@ -25,10 +25,12 @@ from unift.data.formats._model import (
 )
 
 _ROLES = {"user": "user", "model": "assistant", "function": "user", "tool": "user"}
+# What people write for the model.
+_MODEL = ("assistant", "gpt", "bot", "ai", "model")
 _TYPES = ("OBJECT", "ARRAY", "STRING", "INTEGER", "NUMBER", "BOOLEAN", "NULL")
 _PART = (
-    "text", "fileData", "file_data", "inlineData", "inline_data", "functionCall",
-    "functionResponse",
+    "text", "fileData", "file_data", "inlineData", "inline_data", "functionCall", "function_call",
+    "functionResponse", "function_response",
 )  # fmt: skip
 _SYSTEM = ("systemInstruction", "system_instruction")
 
@@ -45,9 +47,9 @@ class _Reader:
         self.bad = False
         self.unread: list[Path] = []
 
-    def fail(self, code: str, path: Path, message: str) -> None:
+    def fail(self, code: str, path: Path, message: str, fix: str | None = None) -> None:
         self.bad = True
-        self._note(code, path, message)
+        self._note(code, path, message, fix)
 
     def add(self, message: Message, place: Path) -> None:
         self.messages.append(message)
@@ -77,7 +79,12 @@ class _Reader:
         role = _ROLES.get(str(fields.get("role")))
         if role is None:
             shown = str(fields.get("role"))[:20]
-            self.fail("UD901", path, f"There is no role {shown!r}; it is user or model.")
+            fix = "did you mean 'model'?" if shown.strip().lower() in _MODEL else None
+            self.fail("UD901", path, f"There is no role {shown!r}; it is user or model.", fix)
+            return
+        if isinstance(fields.get("parts"), str):
+            fix = 'write "parts": [{"text": ...}], or mend it: unift validate FILE --fix OUT'
+            self.fail("UD901", (*path, "parts"), "`parts` is a string, not a list of parts.", fix)
             return
         parts = list_field(fields, "parts", self._note, path)
         if parts is None:
@@ -91,10 +98,12 @@ class _Reader:
             here = (*path, "parts", index)
             each = cast("dict[str, Any]", part) if isinstance(part, dict) else {}
             self.unread += unread(each, _PART, here)
-            if isinstance(each.get("functionCall"), dict) and role == "assistant":
-                calls.append(self._call(cast("dict[str, Any]", each["functionCall"])))
-            elif isinstance(each.get("functionResponse"), dict) and role == "user":
-                self._result(cast("dict[str, Any]", each["functionResponse"]), here)
+            call = each.get("functionCall", each.get("function_call"))
+            result = each.get("functionResponse", each.get("function_response"))
+            if isinstance(call, dict) and role == "assistant":
+                calls.append(self._call(cast("dict[str, Any]", call)))
+            elif isinstance(result, dict) and role == "user":
+                self._result(cast("dict[str, Any]", result), here)
                 results += 1
             else:
                 one = _part(each)
@@ -171,11 +180,8 @@ def _read_tools(fields: dict[str, Any], note: Note) -> list[Any] | None:
     listed = list_field(fields, "tools", note)
     tools: list[Any] = []
     for one in listed or []:
-        declared = (
-            cast("dict[str, Any]", one).get("functionDeclarations")
-            if isinstance(one, dict)
-            else None
-        )
+        fields = cast("dict[str, Any]", one) if isinstance(one, dict) else {}
+        declared: Any = fields.get("functionDeclarations", fields.get("function_declarations"))
         for each in cast("list[Any]", declared) if isinstance(declared, list) else []:
             tools.append({"type": "function", "function": _lower(each)})
     return tools

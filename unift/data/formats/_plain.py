@@ -106,7 +106,7 @@ def _write_alpaca(row: Row, lose: Lose) -> dict[str, Any]:
     return out
 
 
-_SHAREGPT_ROLES = {
+SHAREGPT_ROLES = {
     "system": "system",
     "human": "user",
     "user": "user",
@@ -134,12 +134,17 @@ def _read_sharegpt(fields: dict[str, Any], note: Note) -> Row | None:
     for index, turn in enumerate(turns):
         path = ("conversations", index)
         each = cast("dict[str, Any]", turn) if isinstance(turn, dict) else {}
-        left += unread(each, ("from", "value"), path)
-        said, value = _SHAREGPT_ROLES.get(str(each.get("from"))), each.get("value")
+        who, what = ("role", "content") if "role" in each else ("from", "value")
+        said, value = SHAREGPT_ROLES.get(str(each.get(who))), each.get(what)
+        weight = each.get("weight")
+        learnt = {"weight": int(weight)} if said == "assistant" and weight in (0, 1) else {}
+        # Null says nothing, and what is not learnt anyway may say so.
+        idle = [key for key in each if each[key] is None or (key == "weight" and weight == 0)]
+        left += unread(each, (who, what, *learnt, *idle), path)
         if said is None or not isinstance(value, str):
             note("UD901", path, 'The turn is not {"from": "human|gpt|system|...", "value": text}.')
             return None
-        message: Message = {"role": said, "content": value}
+        message: Message = {"role": said, "content": value, **learnt}
         if said == "function_call":
             calls += 1
             call = _call(value, calls)
