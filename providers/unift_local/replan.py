@@ -11,10 +11,15 @@ from collections.abc import Mapping
 from typing import Any
 
 from unift.provider import Plan, Setting
+from unift_local import checkpoint as checkpoints
 from unift_local.rundir import EventLog, RunDir
 
 #: Exit status of a training process that ran out of memory and left a smaller layout behind.
 AGAIN = 75
+
+
+class Again(Exception):
+    """Memory ran out and a smaller layout was left behind: the training is to start over."""
 
 
 def smaller(plan: Plan, tokens: int = 0) -> list[Setting]:
@@ -69,7 +74,7 @@ def replan(run: RunDir, log: EventLog, when: str, cause: str, tokens: int, kept:
     Args:
         run: The run; its next life trains with the new settings.
         log: Where to say it.
-        when: "in the probe", "at step 121".
+        when: Such as "in the probe" or "at step 121".
         cause: What the allocator said.
         tokens: Of the largest pass; 0 if unknown.
         kept: Step of the last checkpoint; 0 for none.
@@ -96,3 +101,17 @@ def replan(run: RunDir, log: EventLog, when: str, cause: str, tokens: int, kept:
 
 def _known(plan: Plan, name: str) -> bool:
     return any(one.name == name for one in plan.settings)
+
+
+def after_kill(run: RunDir) -> bool:
+    """The kernel killed a training process for memory: as `replan`, for whoever watched it."""
+    status, last = run.status(), checkpoints.latest(run.checkpoints)
+    if status is None or status.word not in ("probing", "training"):
+        return False  # not in a step: smaller passes would not help
+    log = EventLog(run.events_file)
+    try:
+        when = "in the probe" if status.word == "probing" else "between two events"
+        kept = last[1].step if last else 0
+        return replan(run, log, when, "killed by the kernel", 0, kept)
+    finally:
+        log.close()

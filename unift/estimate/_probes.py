@@ -182,8 +182,6 @@ def _slower(duration: Duration, factor: float) -> Duration:
 def key_of(place: Hardware, shape: Shape, tuning: str, setup: dict[str, Any]) -> str:
     """Under what a probe is kept: device, versions, model and the way its steps are computed."""
     way = {name: setup.get(name) for name in _WAY}
-    if place.kind == "cpu":
-        way["threads"] = setup.get("threads")
     return digest(device_of(place), libraries(), asdict(shape), tuning, way)
 
 
