@@ -161,7 +161,9 @@ def _reset(cuda: bool) -> None:
 
 
 def _peaks(cuda: bool) -> dict[str, float | None]:
-    found: dict[str, float | None] = dict.fromkeys(("allocated_gib", "reserved_gib", "resident_gib"))
+    found: dict[str, float | None] = dict.fromkeys(
+        ("allocated_gib", "reserved_gib", "resident_gib")
+    )
     if cuda:
         found["allocated_gib"] = torch.cuda.max_memory_allocated() / _GIB
         found["reserved_gib"] = torch.cuda.max_memory_reserved() / _GIB

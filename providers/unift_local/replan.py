@@ -54,7 +54,9 @@ def smaller(plan: Plan, tokens: int = 0) -> list[Setting]:
     if not new:
         new = _recompute(values)
     why = "memory ran out with the value of the plan; the rows of a step stay as they were"
-    return [Setting(name=key, value=value, origin="hardware", why=why) for key, value in new.items()]
+    return [
+        Setting(name=key, value=value, origin="hardware", why=why) for key, value in new.items()
+    ]
 
 
 def _recompute(values: Mapping[str, Any]) -> dict[str, Any]:
