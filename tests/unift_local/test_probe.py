@@ -16,6 +16,7 @@ from unift_local.probe import largest
 from unift_local.replan import smaller
 from unift_local.rundir import RunDir
 
+import unift
 from tests.unift_local.conftest import (
     chat,
     finish,
@@ -24,6 +25,7 @@ from tests.unift_local.conftest import (
     reached,
     write_rows,
 )
+from unift.errors import UsageError
 from unift.provider import Event, Handle, Plan, Setting, State
 from unift.spec import TrainSpec, make_spec
 
@@ -166,8 +168,8 @@ def test_a_probe_changes_nothing_that_is_learnt_and_corrects_the_next_plan(
     assert source["age_days"] == 0
     assert "torch" in source["source"][1]
     factor = measured["probe"]["time_factor"]
-    assert again["time"]["terms"]["training"] == pytest.approx(
-        plain.estimate["time"]["terms"]["training"] * factor, rel=0.02
+    assert again["time"]["tokens_per_second"] == pytest.approx(
+        plain.estimate["time"]["tokens_per_second"] / factor, rel=0.02
     )
     kept = measured["measured"]["resident_gib"]
     assert again["memory"]["device_gib"] == pytest.approx(kept, abs=0.01)
@@ -182,6 +184,31 @@ def _word(provider: LocalLora, handle: Handle, word: str) -> None:
         assert time.monotonic() < deadline
         assert provider.poll(handle).state is not State.FAILED
         time.sleep(0.002)  # another process has to get there first
+
+
+def test_an_estimate_with_a_probe_runs_it_and_later_ones_know_it(
+    wide: Path, rows: Path, home: Path
+) -> None:
+    given: dict[str, Any] = {"model": str(wide), "data": str(rows), "providers": ["local-lora"]}
+    before = unift.estimate(**given).as_dict()["rows"][0]
+    probed = unift.estimate(**given, max_length=512, probe=True).as_dict()["rows"][0]
+    after = unift.estimate(**given).as_dict()["rows"][0]
+    assert not any("probe" in one["what"] for one in before["sources"])
+    for row in (probed, after):
+        assert row["sources"][-1]["what"].startswith("probe:")
+        assert row["time"]["tokens_per_second"] != before["time"]["tokens_per_second"]
+    assert probed["fits"] is True
+    assert not list((home / "runs").glob("*"))  # nothing is left but the record
+
+
+@pytest.mark.parametrize(
+    ("changes", "where"), [({"data": None, "tokens": 1e6}, "probe"), ({"gpu": "h100"}, "gpu")]
+)
+def test_what_cannot_be_probed(wide: Path, rows: Path, changes: dict[str, Any], where: str) -> None:
+    given: dict[str, Any] = {"model": str(wide), "data": str(rows), **changes}
+    with pytest.raises(UsageError) as caught:
+        unift.estimate(**given, providers=["local-lora"], probe=True)
+    assert caught.value.where == where
 
 
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="needs /proc")

@@ -261,7 +261,8 @@ def _all() -> Iterator[Probe]:
         return
     for line in lines:
         try:
-            fields = json.loads(line)
-            yield Probe(**{**fields, "replanned": tuple(fields["replanned"])})
+            fields: dict[str, Any] = json.loads(line)
+            fields["replanned"] = tuple(fields["replanned"])
+            yield Probe(**fields)
         except (ValueError, TypeError, KeyError):
             continue
