@@ -5,6 +5,7 @@
 Each configuration trains 10 steps of rows of log-normal length in the product's own way. The
 formula says what it takes before anything runs, from the layout alone; the probe runs the largest
 step twice; then the 10 steps run. Rows are written at once, and those that are there are skipped.
+``--report`` prints the table of benchmarks/results/memory_probe.md instead of measuring.
 """
 
 from __future__ import annotations
@@ -59,8 +60,12 @@ def main() -> int:
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--seconds", type=float, default=240.0)
     parser.add_argument("--tiny", action="store_true")
+    parser.add_argument("--report", action="store_true")
     options = parser.parse_args()
     began = time.perf_counter()
+    if options.report:
+        print(report([json.loads(line) for line in options.out.read_text().splitlines()]))
+        return 0
 
     import torch
     from grid import _shrunk, _tokenizer, _versions
@@ -94,6 +99,44 @@ def main() -> int:
             out.flush()
             print(f"{run.model} {run.tuning} {run.micro_batch}x{run.length} {row}", file=sys.stderr)
     return 0
+
+
+def report(rows: list[dict[str, Any]]) -> str:
+    """The table as Markdown, and its errors in words."""
+    lines = [
+        "| configuration | 10 steps | plan | error | largest step | error | probe | error | probe took"
+        " | of a step |",
+        "|---|--:|--:|--:|--:|--:|--:|--:|--:|--:|",
+    ]
+    errors: dict[str, list[float]] = {"planned_gib": [], "step_gib": [], "probe_gib": []}
+    for row in rows:
+        run = row["run"]
+        name = f"{run['model'].rpartition('/')[2]} {run['tuning']} {run['micro_batch']}x{run['length']}"
+        name += f", checkpointing {run['checkpointing']}"
+        if row.get("error") or not row.get("run_gib"):
+            lines.append(f"| {name} | {row.get('error', 'not measured')} |" + " - |" * 8)
+            continue
+        cells = [f"{row['run_gib']:.2f}"]
+        for key, found in errors.items():
+            off = row[key] / row["run_gib"] - 1
+            found.append(off)
+            cells += [f"{row[key]:.2f}", f"{off:+.1%}" + (" **miss**" if _misses(key, off) else "")]
+        step = sorted(row["step_seconds"])[len(row["step_seconds"]) // 2]
+        cells += [f"{row['probe_seconds']:.1f} s", f"{row['probe_seconds'] / step:.1f} steps"]
+        lines.append(f"| {name} | " + " | ".join(cells) + " |")
+    lines.append("")
+    for key, found in errors.items():
+        if found:
+            mean = sum(abs(one) for one in found) / len(found)
+            lines.append(
+                f"- {key}: mean {mean:.2%}, {min(found):+.2%} to {max(found):+.2%} ({len(found)} rows)"
+            )
+    return "\n".join(lines)
+
+
+def _misses(key: str, off: float) -> bool:
+    """The probe is to be within 3%; the formula within 10%, and not more than 3% under."""
+    return abs(off) > 0.03 if key == "probe_gib" else off > 0.10 or off < -0.03
 
 
 def lengths_of(run: Run, passes: int) -> list[int]:
