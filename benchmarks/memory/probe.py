@@ -104,15 +104,15 @@ def main() -> int:
 def report(rows: list[dict[str, Any]]) -> str:
     """The table as Markdown, and its errors in words."""
     lines = [
-        "| configuration | 10 steps | plan | error | largest step | error | probe | error | probe took"
-        " | of a step |",
+        "| configuration | 10 steps | plan | error | largest step | error | probe | error "
+        "| probe took | in steps |",
         "|---|--:|--:|--:|--:|--:|--:|--:|--:|--:|",
     ]
     errors: dict[str, list[float]] = {"planned_gib": [], "step_gib": [], "probe_gib": []}
     for row in rows:
         run = row["run"]
-        name = f"{run['model'].rpartition('/')[2]} {run['tuning']} {run['micro_batch']}x{run['length']}"
-        name += f", checkpointing {run['checkpointing']}"
+        name = f"{run['model'].rpartition('/')[2]} {run['tuning']} "
+        name += f"{run['micro_batch']}x{run['length']}, checkpointing {run['checkpointing']}"
         if row.get("error") or not row.get("run_gib"):
             lines.append(f"| {name} | {row.get('error', 'not measured')} |" + " - |" * 8)
             continue
@@ -128,9 +128,8 @@ def report(rows: list[dict[str, Any]]) -> str:
     for key, found in errors.items():
         if found:
             mean = sum(abs(one) for one in found) / len(found)
-            lines.append(
-                f"- {key}: mean {mean:.2%}, {min(found):+.2%} to {max(found):+.2%} ({len(found)} rows)"
-            )
+            span = f"{min(found):+.2%} to {max(found):+.2%}"
+            lines.append(f"- {key}: mean {mean:.2%}, {span} ({len(found)} rows)")
     return "\n".join(lines)
 
 
