@@ -187,9 +187,13 @@ def _word(provider: LocalLora, handle: Handle, word: str) -> None:
 
 
 def test_an_estimate_with_a_probe_runs_it_and_later_ones_know_it(
-    wide: Path, rows: Path, home: Path
+    model_folder: Path, train_file: Path, home: Path
 ) -> None:
-    given: dict[str, Any] = {"model": str(wide), "data": str(rows), "providers": ["local-lora"]}
+    given: dict[str, Any] = {
+        "model": str(model_folder),
+        "data": str(train_file),
+        "providers": ["local-lora"],
+    }
     before = unift.estimate(**given).as_dict()["rows"][0]
     probed = unift.estimate(**given, max_length=512, probe=True).as_dict()["rows"][0]
     after = unift.estimate(**given).as_dict()["rows"][0]
@@ -204,8 +208,10 @@ def test_an_estimate_with_a_probe_runs_it_and_later_ones_know_it(
 @pytest.mark.parametrize(
     ("changes", "where"), [({"data": None, "tokens": 1e6}, "probe"), ({"gpu": "h100"}, "gpu")]
 )
-def test_what_cannot_be_probed(wide: Path, rows: Path, changes: dict[str, Any], where: str) -> None:
-    given: dict[str, Any] = {"model": str(wide), "data": str(rows), **changes}
+def test_what_cannot_be_probed(
+    model_folder: Path, train_file: Path, changes: dict[str, Any], where: str
+) -> None:
+    given: dict[str, Any] = {"model": str(model_folder), "data": str(train_file), **changes}
     with pytest.raises(UsageError) as caught:
         unift.estimate(**given, providers=["local-lora"], probe=True)
     assert caught.value.where == where

@@ -189,7 +189,7 @@ def reconcile(
 
 def _progress(document: dict[str, Any]) -> list[str]:
     """How far a run is and how long it takes, and what is no longer as planned."""
-    found = document["progress"] or {}
+    found: dict[str, Any] = document["progress"] or {}
     lines: list[str] = []
     if "step" in found and "total_steps" in found:
         parts = [f"step {found['step']} of {found['total_steps']}"]
