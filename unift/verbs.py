@@ -13,7 +13,7 @@ from typing import Any, Protocol, runtime_checkable
 from pydantic import Field
 
 from unift.holdings import Completion, HeldFile, Holdings
-from unift.provider import Handle
+from unift.provider import Handle, Plan
 from unift.spec import Frozen
 
 
@@ -86,6 +86,23 @@ class Pausing(Protocol):
 
         Raises:
             ProviderError: It cannot be paused now.
+        """
+        ...
+
+
+@runtime_checkable
+class Probing(Protocol):
+    """One more verb, of a provider that trains on this machine."""
+
+    def probe(self, plan: Plan) -> dict[str, Any] | None:
+        """Run the two largest steps of a plan on the real device and keep what they needed, as
+        `unift.estimate.Probe`, for later estimates; nothing is trained.
+
+        Returns:
+            The record (`Probe.as_dict`); None for a model that has no formula to correct.
+
+        Raises:
+            RunError: The steps did not run; the code ``out_of_memory`` says that nothing fits.
         """
         ...
 

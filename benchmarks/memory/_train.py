@@ -53,7 +53,7 @@ def measure(
         torch._dynamo.reset()  # the limit on recompiling counts the models before
     model, undo = _adapt(run, base)
     try:
-        trainer, clock = _trainer(run, model, device, tokenizer)
+        trainer, clock = make_trainer(run, model, device, tokenizer)
         if cuda:
             torch.cuda.reset_peak_memory_stats()
         static = torch.cuda.memory_allocated() / GIB if cuda else 0.0
@@ -164,7 +164,17 @@ def _adapt(run: Run, base: Any) -> tuple[Any, Any]:
     return model, undo
 
 
-def _trainer(run: Run, model: Any, device: str, tokenizer: Any) -> tuple[Any, Clock]:
+def make_trainer(
+    run: Run,
+    model: Any,
+    device: str,
+    tokenizer: Any,
+    lengths: list[int] | None = None,
+    total_steps: int = 4,
+    clock: Any = None,
+) -> tuple[Any, Any]:
+    """The product's trainer for a configuration; with `lengths`, on rows of those many tokens, all
+    of which a step shares evenly."""
     from unift_local import recipe
     from unift_local.packing import Row
 
@@ -172,11 +182,13 @@ def _trainer(run: Run, model: Any, device: str, tokenizer: Any) -> tuple[Any, Cl
     from unift.spec import TrainSpec
 
     values = {
-        "batch_size": run.micro_batch * max(1, run.rows_per_pack) * run.passes,
+        "batch_size": len(lengths) // total_steps
+        if lengths
+        else run.micro_batch * max(1, run.rows_per_pack) * run.passes,
         "micro_batch": run.micro_batch,
         "packing": run.rows_per_pack > 0,
         "pack_length": run.length,
-        "total_steps": 4,
+        "total_steps": total_steps,
         "learning_rate": 1e-5,
         "schedule": "constant",
         "warmup_steps": 0,
@@ -209,7 +221,11 @@ def _trainer(run: Run, model: Any, device: str, tokenizer: Any) -> tuple[Any, Cl
     rows: list[Row] = []
     each = run.length // run.rows_per_pack if run.rows_per_pack else run.length
     generator = torch.Generator().manual_seed(0)
-    for index in range(values["batch_size"] * values["total_steps"]):
+    for count in lengths or ():
+        ids = torch.randint(10, size, (count,), generator=generator).tolist()
+        silent = round(count * (1 - run.trained))
+        rows.append(Row(ids, [-100] * silent + ids[silent:]))
+    for index in range(0 if lengths else values["batch_size"] * values["total_steps"]):
         # A padded batch: every second row is half as long.
         long = (
             run.length % each + each
@@ -220,7 +236,7 @@ def _trainer(run: Run, model: Any, device: str, tokenizer: Any) -> tuple[Any, Cl
         ids = torch.randint(10, size, (count,), generator=generator).tolist()
         silent = round(count * (1 - run.trained))
         rows.append(Row(ids, [-100] * silent + ids[silent:]))
-    clock = Clock(device == "cuda")
+    clock = clock or Clock(device == "cuda")
     trainer = _kind(run)(
         model=model,
         args=args,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import signal
@@ -29,6 +30,7 @@ from unift.provider import (
     Handle,
     Model,
     Plan,
+    Setting,
     State,
     Status,
 )
@@ -84,6 +86,38 @@ class Local:
         """Resolve every setting and render every row. See `unift_local.planning.make_plan`."""
         self.check()
         return make_plan(spec, self.name, self.tunes)
+
+    def probe(self, plan: Plan) -> dict[str, Any] | None:
+        """Two steps in a process of their own. See `unift.verbs.Probing`."""
+        self.check()
+        settings = [one for one in plan.settings if one.name != "probe"]
+        settings.append(Setting(name="probe", value=True, origin="user"))
+        payload = {**plan.payload, "only_probe": True}
+        run = RunDir(Path(tempfile.mkdtemp(prefix=".probe-", dir=runs_folder())))
+        run.folder.rmdir()
+        try:
+            _create(run, plan.model_copy(update={"settings": tuple(settings), "payload": payload}))
+            launch.start(run)
+            while run.locked():
+                time.sleep(0.05)
+            launch.reap()
+            status = run.status()
+            if status is None or status.state is not State.SUCCEEDED:
+                if status is None or not status.finished:
+                    status = _died(run)
+                failure = status.failure
+                raise RunError(
+                    f"The probe did not run: {status.message}",
+                    code=failure.code if failure else "probe_failed",
+                    where=f"{self.name}, {plan.spec.model}",
+                    fix=failure.fix if failure else "estimate without a probe",
+                )
+            return json.loads(run.probe_file.read_bytes()).get("probe")
+        finally:
+            pid = run.pid() if run.folder.is_dir() else None
+            if pid is not None:  # interrupted: the steps are of no use to anybody
+                _signal(pid, signal.SIGKILL)
+            shutil.rmtree(run.folder, ignore_errors=True)
 
     def submit(self, plan: Plan, token: str) -> Handle:
         """Start training in a process of its own; with a known token, only find it.

@@ -109,14 +109,15 @@ class Journal(TrainerCallback):
             "eta_seconds": round((now - self._began) / done * (self._total - step), 1),
             **memory_gib(),
         }
-        self._log.write("metrics", "", **self.last_metrics)
         elapsed = now - self._began
-        if not self._corrected and elapsed >= correction.MINUTE and step < self._total:
-            self._corrected = True
-            said, figures = correction.corrected(
-                self._run.plan().estimate, elapsed, self.last_metrics["eta_seconds"]
-            )
-            self._log.write("log", said, step=step, **figures)
+        if correction.due(elapsed, done, self._total):
+            estimate, left = self._run.plan().estimate, self.last_metrics["eta_seconds"]
+            said, figures = correction.corrected(estimate, self._lived + elapsed, left)
+            self.last_metrics |= figures
+            if not self._corrected and step < self._total:
+                self._corrected = True
+                self._log.write("log", said, step=step, **figures)
+        self._log.write("metrics", "", **self.last_metrics)
         self._losses.clear()
         self._tokens, self._busy = 0, 0.0
         self._last_event = now

@@ -5,8 +5,15 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-#: Seconds of training after which its own speed says more than the formula.
+#: Seconds of training after which its own speed says more than the formula; or, in a short run,
+#: this share of the steps, but at least so many.
 MINUTE = 60.0
+_SHARE, _STEPS = 0.1, 20
+
+
+def due(elapsed: float, done: int, total: int) -> bool:
+    """Whether a run has gone on for long enough to tell its own time."""
+    return elapsed >= MINUTE or done >= max(_STEPS, _SHARE * total)
 
 
 def corrected(
@@ -16,7 +23,7 @@ def corrected(
 
     Args:
         estimate: The estimate of the plan; empty for a model without formula.
-        elapsed: Seconds since the first step of this process began.
+        elapsed: Seconds since the first step began, those of earlier lives of the run included.
         remaining: Seconds left at the speed so far, evaluations and checkpoints included.
     """
     hours = (elapsed + remaining) / 3600
@@ -39,4 +46,6 @@ def corrected(
 
 
 def _words(hours: float) -> str:
-    return f"{hours:.1f} hours" if hours >= 2 else f"{hours * 60:.0f} minutes"
+    return (
+        f"{hours:.1f} hours" if hours >= 2 else f"{hours * 60:.{0 if hours > 0.1 else 1}f} minutes"
+    )

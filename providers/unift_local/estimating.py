@@ -3,18 +3,48 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from unift.errors import UsageError
-from unift.estimate import Base, LocalSettings, Setup, Shape, Workload, local_row
+from unift.estimate import (
+    Base,
+    LocalSettings,
+    Probe,
+    Setup,
+    Shape,
+    Workload,
+    hardware,
+    local_row,
+    read_shape,
+)
+from unift.estimate import _probes as probes
 from unift.estimate.memory import Optimizer
+from unift.provider import Plan
 from unift_local.measuring import Data
 from unift_local.models import BaseModelFiles
 
+if TYPE_CHECKING:
+    from unift_local.probe import Measured
+
+# What the memory and the time of a step depend on, besides the model and the rows.
+_SUBJECT = (
+    *("batch_size", "micro_batch", "packing", "pack_length", "max_length", "seed", "total_steps"),
+    *("gradient_checkpointing", "checkpointing", "checkpointed_layers", "attention", "compile"),
+    *("fused_adapters", "loss", "optimizer", "dtype", "device", "rank", "targets", "dropout"),
+)
+
 
 def plan_estimate(
-    provider: str, model: str, base: BaseModelFiles, data: Data, values: Mapping[str, Any]
+    provider: str,
+    model: str,
+    base: BaseModelFiles,
+    data: Data,
+    values: Mapping[str, Any],
+    fingerprints: Mapping[str, str],
 ) -> tuple[dict[str, Any], str]:
     """The row of `unift.estimate` for the settings in `values`, and a warning if there is none.
 
@@ -46,9 +76,87 @@ def plan_estimate(
             rank=values.get("rank", 16),
             targets=known_targets(values.get("targets"), shape),
             setup=_setup(values, data),
+            subject=_subject(base.reference, fingerprints, values),
         ),
     )
     return row.as_dict(), ""
+
+
+def keep_probe(plan: Plan, lengths: Sequence[int], found: Measured, why: Sequence[str]) -> Probe:
+    """Hold what a probe measured against the formulas for the same step, and keep the difference.
+
+    Args:
+        plan: The one that is being trained.
+        lengths: Tokens of every training row.
+        found: The measurement.
+        why: Sentences about what was replanned before it fitted.
+
+    Raises:
+        UsageError: The model has no formula.
+    """
+    provider, values = plan.spec.provider, {one.name: one.value for one in plan.settings}
+    folder = Path(plan.payload["base_folder"])
+    shape = read_shape(folder)
+    base = Base(plan.spec.model, shape, str(folder / "config.json"))
+    share = plan.payload["trained_tokens"] / max(1, plan.payload["tokens"])
+    setup = _setup(values, Data(list(lengths), [], round(share * sum(lengths))))
+    tokens, passes = sum(found.lengths), len(found.passes)
+    rows = max(1, math.ceil(len(found.lengths) / passes))
+    packed = values["packing"]
+    step = replace(
+        setup,
+        batch_size=len(found.lengths),
+        micro_batch=1 if packed else min(rows, values["micro_batch"]),
+        length=max(found.passes) if packed else max(found.lengths),
+        # Rounded up, so that the step is not taken for one pass more.
+        filled=math.ceil(tokens / passes) if packed else math.ceil(tokens / len(found.lengths)),
+        row=tokens / len(found.lengths),
+        passes=passes,
+        scored=max(1, found.trained) / tokens,
+    )
+    settings = LocalSettings(
+        epochs=1.0,
+        gpu="cpu" if values["device"] == "cpu" else None,
+        rank=values.get("rank", 16),
+        targets=known_targets(values.get("targets"), shape),
+        setup=step,
+        corrected=False,
+    )
+    work = Workload(tokens, len(found.lengths), max(found.lengths), 0.0, ())
+    row = local_row(provider, base, work, settings)
+    assert row.memory is not None
+    planned = row.duration.terms["training"] if row.duration else found.seconds
+    factor, left = 1.0, 0.0
+    if found.allocated_gib is not None:
+        factor, left = probes.factors(row.memory, found.allocated_gib)
+    place = hardware(settings.gpu)
+    probe = Probe(
+        at=datetime.now(UTC).isoformat(timespec="seconds"),
+        key=probes.key_of(place, shape, str(row.settings["tuning"]), row.settings),
+        subject=_subject(plan.payload["base"], plan.fingerprints, values),
+        model=plan.spec.model,
+        device=probes.device_of(place),
+        libraries=probes.libraries(),
+        setup=asdict(setup),
+        tokens=tokens,
+        passes=passes,
+        seconds=found.seconds,
+        time_factor=found.seconds / planned,
+        allocated_gib=found.allocated_gib,
+        reserved_gib=found.reserved_gib,
+        resident_gib=found.resident_gib,
+        memory_factor=factor,
+        memory_gib=left,
+        replanned=tuple(why),
+    )
+    probes.remember(probe)
+    return probe
+
+
+def _subject(reference: str, prints: Mapping[str, str], values: Mapping[str, Any]) -> str:
+    """What was, or would be, probed: the same model, rows, order and settings."""
+    chosen = {name: values.get(name) for name in _SUBJECT}
+    return probes.digest(reference, prints.get("data"), chosen)
 
 
 def _setup(values: Mapping[str, Any], data: Data) -> Setup:

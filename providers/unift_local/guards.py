@@ -16,7 +16,12 @@ _DISK_ERRNO = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 _DISK_WORDS = ("no space left", "disk quota", "file too large", "os error 28", "os error 27")
 #: How torch and safetensors report a short write when they swallow the errno.
 _WRITE_WORDS = ("pytorchstreamwriter failed", "file write failed", "unexpected pos")
-_MEMORY_WORDS = ("out of memory", "can't allocate memory", "not enough memory")
+_MEMORY_WORDS = (
+    "out of memory",
+    "can't allocate memory",
+    "not enough memory",
+    "cublas_status_alloc_failed",
+)
 _GIB = 2**30
 
 
@@ -62,7 +67,7 @@ def explain(error: BaseException, log: Path, checkpoint_bytes: int) -> tuple[Fai
             return Failure(**one.as_dict()), False
         if isinstance(one, UniftError):
             return Failure(**one.as_dict()), one.code == "model_download_failed"
-    if any(_is_memory(one) for one in chain):
+    if is_memory(error):
         return _memory(error), True
     if any(_is_disk(one, log, checkpoint_bytes) for one in chain):
         free = shutil.disk_usage(log.parent).free
@@ -87,6 +92,11 @@ def explain(error: BaseException, log: Path, checkpoint_bytes: int) -> tuple[Fai
         ),
         True,
     )
+
+
+def is_memory(error: BaseException) -> bool:
+    """Whether an exception, or what caused it, says that there was not enough memory."""
+    return any(_is_memory(one) for one in _chain(error))
 
 
 def _memory(error: BaseException) -> Failure:

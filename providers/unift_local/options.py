@@ -50,6 +50,11 @@ class LocalOptions(BaseModel):
     compile: bool | None = Field(
         default=None, description="compile a decoder layer once, for packs of constant length"
     )
+    probe: bool | None = Field(
+        default=None,
+        description="run the largest step twice before the first one: memory and time measured, "
+        "and less a pass if it does not fit",
+    )
     profile: bool = Field(
         default=False, description="trace one step and say where its time went, in RUN/profile"
     )

@@ -126,17 +126,33 @@ class StepCollator:
         carries loss, and ``targets``, those tokens.
         """
         lengths = [len(row["input_ids"]) for row in rows]
-        if self._pack_length is not None:
-            groups = even_bins(lengths, self._pack_length * self._micro_batch)
-            micro = [self._packed([rows[i] for i in group]) for group in groups]
-        else:  # neighbours of like length waste the least padding
-            order = sorted(range(len(rows)), key=lambda i: (-lengths[i], i))
-            micro = [
-                self._padded([rows[i] for i in order[start : start + self._micro_batch]])
-                for start in range(0, len(order), self._micro_batch)
-            ]
+        lay = self._padded if self._pack_length is None else self._packed
+        micro = [lay([rows[i] for i in group]) for group in self.groups(lengths)]
         trained = sum(len(one["targets"]) for one in micro)
         return {"micro_batches": micro, "tokens": sum(lengths), "trained": trained}
+
+    def groups(self, lengths: Sequence[int]) -> list[list[int]]:
+        """Which rows of a step share a forward pass, by their lengths."""
+        if self._pack_length is not None:
+            return even_bins(lengths, self._pack_length * self._micro_batch)
+        # Neighbours of like length waste the least padding.
+        order = sorted(range(len(lengths)), key=lambda i: (-lengths[i], i))
+        size = self._micro_batch
+        return [order[start : start + size] for start in range(0, len(order), size)]
+
+    def tokens(self, lengths: Sequence[int]) -> list[int]:
+        """Tokens of each forward pass of a step, padding included."""
+        each = [[lengths[i] for i in group] for group in self.groups(lengths)]
+        if self._pack_length is None:
+            return [max(group) * len(group) for group in each]
+        return [sum(group) + -sum(group) % self._multiple for group in each]
+
+    def most(self, lengths: Sequence[int]) -> int:
+        """No pass of a step has more tokens than that; quickly told."""
+        if self._pack_length is None:
+            return max(lengths) * min(len(lengths), self._micro_batch)
+        capacity = max(self._pack_length * self._micro_batch, *lengths)
+        return min(sum(lengths), capacity) + self._multiple
 
     def _packed(self, rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
         lengths = [len(row["input_ids"]) for row in rows]

@@ -26,6 +26,7 @@ from unift_local.settings import Settings, Tunes, adapter_settings, speed_settin
 _MAX_LENGTH = 2048  # default cap on row length, tokens
 _DENSE_PACK = 512  # under a dense mask, cost grows with the square of a pack's length
 _FULL_BYTES = 16  # a weight tuned in fp32: itself, its gradient, two moments
+_WORTH_PROBING = 20  # steps; below, memory that is short shows soon enough
 _MIN_EVALUATIONS = 10  # per run
 
 
@@ -110,6 +111,15 @@ def make_plan(spec: TrainSpec, name: str, tunes: Tunes) -> Plan:
     settings.take(
         "profile", True if options.profile else None, False, "costs the time of a step or two"
     )
+    worth = cuda and total >= _WORTH_PROBING
+    settings.take(
+        "probe",
+        options.probe,
+        worth,
+        "the largest step runs twice before the first one, so that memory cannot run out later"
+        if worth
+        else f"two steps more are worth it on a card and from {_WORTH_PROBING} steps on",
+    )
     settings.take(
         "trust_remote_code",
         True if options.trust_remote_code else None,
@@ -123,7 +133,7 @@ def make_plan(spec: TrainSpec, name: str, tunes: Tunes) -> Plan:
             "and the run never stops early."
         )
     values = {one.name: one.value for one in settings.found}
-    estimate, unknown = plan_estimate(name, spec.model, base, data, values)
+    estimate, unknown = plan_estimate(name, spec.model, base, data, values, fingerprints)
     if unknown:
         warnings.append(unknown)
     return Plan(

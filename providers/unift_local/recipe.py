@@ -5,6 +5,8 @@ from __future__ import annotations
 import logging
 import time
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, cast
 
@@ -23,7 +25,7 @@ from trl.trainer.sft_trainer import SFTTrainer
 from unift.data.rendering import render_all, stop_token_ids
 from unift.provider import Plan, State, Status
 from unift_local import checkpoint as checkpoints
-from unift_local import export, fused, guards, speed
+from unift_local import export, fused, guards, probing, replan, speed
 from unift_local.callbacks import Journal, memory_gib
 from unift_local.loss import chunked_cross_entropy, plain_head
 from unift_local.models import download
@@ -60,11 +62,16 @@ def run(folder: RunDir, stop: StopRequest) -> Status:
         if stop:
             return _stopped(stop, progress, bool(last))
         journal, trainer = build(folder, plan, log, stop, progress)
-        folder.write_status(Status(state=State.RUNNING, word="training"))
-        log.write("status", "training", total_steps=plan.value("total_steps"))
-        if last is None and plan.payload["validation_rows"]:
-            trainer.evaluate()
-        trainer.train(resume_from_checkpoint=str(last[0]) if last else None)
+        with _replanning(folder, log, trainer, progress):
+            if probing.wanted(folder, plan):
+                probing.before_training(folder, plan, trainer, log)
+            if plan.payload.get("only_probe"):
+                return Status(state=State.SUCCEEDED, word="probed")
+            folder.write_status(Status(state=State.RUNNING, word="training"))
+            log.write("status", "training", total_steps=plan.value("total_steps"))
+            if last is None and plan.payload["validation_rows"]:
+                trainer.evaluate()
+            trainer.train(resume_from_checkpoint=str(last[0]) if last else None)
         if journal.cancelled:
             ended = _stopped(stop, progress, True)
             log.write("status", ended.word, step=progress.step)
@@ -83,6 +90,30 @@ def run(folder: RunDir, stop: StopRequest) -> Status:
     export.export(folder, plan, chosen, metrics)
     log.write("artifact", f"the model of step {step} is ready", **metrics)
     return Status(state=State.SUCCEEDED, word="succeeded")
+
+
+@contextmanager
+def _replanning(
+    folder: RunDir, log: EventLog, trainer: StepTrainer, progress: checkpoints.Progress
+) -> Iterator[None]:
+    """Where memory runs out, leave a smaller layout behind for the next life of the run.
+
+    Raises:
+        replan.Again: The worker is to start over with it.
+    """
+    try:
+        yield
+    except Exception as error:
+        if not guards.is_memory(error):
+            raise
+        step = trainer.state.global_step
+        probed = folder.status()
+        when = "in the probe" if probed and probed.word == probing.WORD else f"at step {step + 1}"
+        said = str(error).splitlines()[0] if str(error) else type(error).__name__
+        largest = probing.largest_pass(trainer, trainer.args.max_steps)
+        if not replan.replan(folder, log, when, said, largest, progress.step):
+            raise
+        raise replan.Again from error
 
 
 def _stopped(stop: StopRequest, progress: checkpoints.Progress, saved: bool) -> Status:
@@ -275,6 +306,7 @@ class StepTrainer(SFTTrainer):
             # TRL casts the adapters of 4-bit models to bf16, where small updates round to nothing.
             if parameter.requires_grad and plan.payload["tunes"] != "full":
                 parameter.data = parameter.data.float()
+        self.row_lengths = [len(row.input_ids) for row in rows]
         self._plan = plan
         speed.apply(plan, model)
         base = model.get_base_model() if hasattr(model, "get_base_model") else model
@@ -289,6 +321,12 @@ class StepTrainer(SFTTrainer):
     def training_step(
         self, model: Any, inputs: dict[str, Any], num_items_in_batch: Any = None
     ) -> torch.Tensor:
+        """Forward and backward of one optimiser step; its tokens are counted."""
+        total = self.accumulate(model, inputs)
+        self._journal.add_tokens(inputs["tokens"])
+        return total
+
+    def accumulate(self, model: Any, inputs: dict[str, Any]) -> torch.Tensor:
         """Forward and backward over the micro-batches of one optimiser step."""
         model.train()
         total = torch.zeros((), device=self.args.device)
@@ -299,7 +337,6 @@ class StepTrainer(SFTTrainer):
                 )
             self.accelerator.backward(loss)
             total += loss.detach()
-        self._journal.add_tokens(inputs["tokens"])
         return total
 
     def compute_loss(

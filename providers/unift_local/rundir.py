@@ -1,6 +1,8 @@
 """One folder per run: what is in it, who may write it, and how to tell whether anyone still does.
 
     plan.json            the plan as submitted, with a hash of it
+    replanned.json       settings that took the place of the plan's after memory ran out
+    probe.json           what the probe of the layout in force measured
     train.jsonl          the rows as they were at submit; later edits of the file do not matter
     validation.jsonl     the same, when there is validation data
     lock                 held (flock) by the worker for as long as it lives
@@ -26,14 +28,14 @@ import hashlib
 import json
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from unift import _home
 from unift.errors import LostError
-from unift.provider import Event, EventKind, Plan, State, Status
+from unift.provider import Event, EventKind, Plan, Setting, State, Status
 
 _ATTEMPTS = 40  # of 5 ms each
 
@@ -44,6 +46,8 @@ class RunDir:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.plan_file = folder / "plan.json"
+        self.replanned_file = folder / "replanned.json"
+        self.probe_file = folder / "probe.json"
         self.lock_file = folder / "lock"
         self.pid_file = folder / "pid"
         self.status_file = folder / "status.json"
@@ -62,15 +66,33 @@ class RunDir:
         return self.folder / f"{part}.jsonl"
 
     def plan(self) -> Plan:
-        """The plan as submitted."""
+        """The plan as submitted, with the settings that memory forced later in place of its own."""
         try:
-            return Plan.model_validate_json(self.plan_file.read_bytes())
+            plan = Plan.model_validate_json(self.plan_file.read_bytes())
         except FileNotFoundError:
             raise LostError(
                 "The folder of this run is gone.",
                 where=str(self.folder),
                 fix="it was deleted outside unift; train again",
             ) from None
+        new = {one.name: one for one in self.replanned()}
+        kept = tuple(new.pop(one.name, one) for one in plan.settings)
+        return plan.model_copy(update={"settings": (*kept, *new.values())})
+
+    def replanned(self) -> list[Setting]:
+        """Settings that are no longer those of the plan; empty unless memory ran out."""
+        try:
+            found = json.loads(self.replanned_file.read_bytes())
+        except FileNotFoundError:
+            return []
+        return [Setting.model_validate(one) for one in found]
+
+    def replan(self, settings: Sequence[Setting]) -> None:
+        """Put settings in place of the plan's, for every later life of the run."""
+        new = {one.name: one for one in (*self.replanned(), *settings)}
+        found = [one.model_dump(mode="json") for one in new.values()]
+        write_atomic(self.replanned_file, json.dumps(found).encode())
+        self.probe_file.unlink(missing_ok=True)
 
     def plan_hash(self) -> str:
         """sha256 of the submitted plan."""

@@ -13,12 +13,14 @@ import os
 import signal
 import sys
 import time
+import traceback
 from pathlib import Path
 from types import FrameType, TracebackType
 from typing import NoReturn
 
 from unift.errors import UniftError
 from unift.provider import Failure, State, Status
+from unift_local import replan
 from unift_local.rundir import RunDir, write_atomic
 
 _PR_SET_PDEATHSIG = 1  # prctl(2)
@@ -29,19 +31,27 @@ def main() -> int:
     run = RunDir(Path(sys.argv[1]))
     os.set_inheritable(int(sys.argv[2]), False)
     watcher = os.getpid()
-    kills = oom_kills()
-    child = os.fork()
-    if child == 0:
-        _die_with(watcher)
-        _end(train(run))
-    for ignored in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
-        signal.signal(ignored, signal.SIG_IGN)
-    _, wait_status = os.waitpid(child, 0)
-    code = os.waitstatus_to_exitcode(wait_status)
+    while True:
+        kills = oom_kills()
+        child = os.fork()
+        if child == 0:
+            _die_with(watcher)
+            _end(train(run))
+        before = [
+            (number, signal.signal(number, signal.SIG_IGN))
+            for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+        ]
+        _, wait_status = os.waitpid(child, 0)
+        code = os.waitstatus_to_exitcode(wait_status)
+        killed = code == -signal.SIGKILL and oom_kills() > kills
+        if not (code == replan.AGAIN or (killed and replan.after_kill(run))):
+            break
+        for number, handler in before:
+            signal.signal(number, handler)
     record = {
         "signal": -code if code < 0 else None,
         "exit_status": code if code >= 0 else None,
-        "oom_killed": code == -signal.SIGKILL and oom_kills() > kills,
+        "oom_killed": killed,
         "at": time.time(),
     }
     write_atomic(run.exit_file, json.dumps(record).encode())
@@ -58,7 +68,11 @@ def train(run: RunDir) -> int:
 
     from unift_local import recipe
 
-    outcome = recipe.run(run, stop)
+    try:
+        outcome = recipe.run(run, stop)
+    except replan.Again:
+        traceback.print_exc()  # into the log
+        return replan.AGAIN
     run.reserve_file.unlink(missing_ok=True)
     run.write_status(outcome)
     return 0

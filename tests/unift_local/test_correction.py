@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from unift_local.correction import corrected
+from unift_local.correction import corrected, due
 
 
 @pytest.mark.parametrize(
@@ -23,3 +23,13 @@ def test_the_plan_is_put_right(estimate: dict[str, Any], words: str, factor: flo
     assert figures["hours"] == 1.5
     assert figures.get("factor") == factor
     assert figures.get("price_usd") == (6.0 if "price_usd" in estimate else None)
+
+
+@pytest.mark.parametrize(
+    ("elapsed", "done", "total", "is_due"),
+    [(61, 1, 10_000, True), (5, 19, 100, False), (5, 20, 100, True), (5, 20, 1000, False)],
+)
+def test_after_a_minute_or_a_tenth_of_the_steps(
+    elapsed: float, done: int, total: int, is_due: bool
+) -> None:
+    assert due(elapsed, done, total) is is_due

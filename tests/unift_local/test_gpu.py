@@ -14,6 +14,7 @@ from unift_local.rundir import RunDir
 
 from tests.unift_local.conftest import chat, finish, follow, make_tokenizer, reached, write_rows
 from unift.provider import Sampling, State
+from unift.spec import make_spec
 
 STEPS = 20
 ROWS = 160
@@ -106,3 +107,36 @@ def test_a_billion_weights_train_resume_and_answer(
     reply = model.chat([{"role": "user", "content": "question 3"}], Sampling(max_tokens=8))
     assert reply.completion_tokens
     model.close()
+
+
+def test_a_card_that_somebody_else_fills_gets_smaller_passes(llama: Path, tmp_path: Path) -> None:
+    import torch
+
+    rows = [chat("?" * ROW_CHARACTERS, f"answer {i}") for i in range(128)]
+    provider = LocalLora()
+    spec = make_spec(
+        provider="local-lora",
+        model=str(llama),
+        data=str(write_rows(tmp_path / "rows.jsonl", rows)),
+        batch_size=64,
+        max_steps=3,
+        options={"local-lora": {"probe": True, "checkpointed_layers": 0, "eval_steps": 1}},
+    )
+    plan = provider.plan(spec)
+    free, _ = torch.cuda.mem_get_info()
+    ballast = torch.empty(free - 14 * 2**30, dtype=torch.uint8, device="cuda")
+    try:
+        events = finish(provider, provider.submit(plan, "run-crowded"))
+    finally:
+        del ballast
+        torch.cuda.empty_cache()
+    said = [event for event in events if "replanned" in event.data]
+    assert said[0].data["out_of_memory"] == "in the probe"
+    assert "out of memory" in said[0].data["cause"].lower()
+    used = RunDir(Path(provider.submit(plan, "run-crowded").data["folder"])).plan()
+    assert used.value("micro_batch") < plan.value("micro_batch")
+    assert used.value("batch_size") == 64
+    steps = [event.data["step"] for event in events if event.kind == "checkpoint"]
+    assert steps == [1, 2, 3]
+    for event in (*said, *(one for one in events if "measured" in one.data)):
+        print(event.message)

@@ -77,6 +77,13 @@ def _numbers(data: dict[str, Any], names: tuple[str, ...]) -> list[str]:
     return [f"{name} {data[name]:.4g}" for name in names if isinstance(data.get(name), int | float)]
 
 
+def duration(seconds: float) -> str:
+    """Seconds as people say them."""
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
+
+
 class _Board:
     """One bar with the figures of the last step; notable events scroll above it."""
 
@@ -88,7 +95,6 @@ class _Board:
             SpinnerColumn,
             TextColumn,
             TimeElapsedColumn,
-            TimeRemainingColumn,
         )
 
         self._bar = Progress(
@@ -97,8 +103,6 @@ class _Board:
             BarColumn(),
             MofNCompleteColumn(),
             TimeElapsedColumn(),
-            TextColumn("left"),
-            TimeRemainingColumn(),
             TextColumn("{task.fields[figures]}"),
             console=err,
             transient=True,
@@ -128,7 +132,11 @@ class _Board:
             err.print(describe(event), style=style, markup=False)
 
     def _advance(self, data: dict[str, Any]) -> None:
-        figures = "  ".join(_numbers(data, ("loss", "tokens_per_second")))
+        # The run's own forecast, which counts evaluations and corrects the plan.
+        parts = [f"{duration(data['eta_seconds'])} left"] if data.get("eta_seconds") else []
+        if data.get("hours"):
+            parts.append(f"of {duration(data['hours'] * 3600)}")
+        figures = "  ".join([*parts, *_numbers(data, ("loss", "tokens_per_second"))])
         if self._task is None:
             self._task = self._bar.add_task("training", total=data.get("total_steps"), figures="")
         self._bar.update(

@@ -47,6 +47,10 @@ def command(
     deadline: Annotated[
         float | None, typer.Option(help="Hours; exit with 4 if nothing is faster.")
     ] = None,
+    probe: Annotated[
+        bool,
+        typer.Option("--probe", help="Run the largest step on this machine first; seconds."),
+    ] = False,
     html: Annotated[Path | None, typer.Option(help="Write the table and plot there.")] = None,
     json: Json = False,
 ) -> None:
@@ -76,6 +80,7 @@ def command(
         watts=watts,
         usd_per_kwh=usd_per_kwh,
         traffic=None if traffic is None else {"answers_per_month": traffic, **given},
+        probe=probe,
     )
     document = found.as_dict()
     if html is not None:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from unift.cli._output import Json, emit, out
-from unift.cli._progress import describe, follow
+from unift.cli._progress import describe, duration, follow
 from unift.cli.train import show_plan
 
 app = typer.Typer(help="See and steer runs.", no_args_is_help=True)
@@ -61,6 +61,8 @@ def show(run_id: Id, json: Json = False) -> None:
     out.print(f"[bold]{run.id}[/]  {run.status}  {run.provider}  on {document['base']}")
     if document["message"]:
         out.print(document["message"], markup=False)
+    for line in _progress(document):
+        out.print(line, markup=False)
     for one in document["leftovers"]:
         out.print(
             f"upload {one['id'] or one['name']} may be left at {one['place']}; no job uses it: "
@@ -183,6 +185,26 @@ def reconcile(
         )
     for one in left:
         out.print(f"{one.run}  {one.describe()}", markup=False)
+
+
+def _progress(document: dict[str, Any]) -> list[str]:
+    """How far a run is and how long it takes, and what is no longer as planned."""
+    found: dict[str, Any] = document["progress"] or {}
+    lines: list[str] = []
+    if "step" in found and "total_steps" in found:
+        parts = [f"step {found['step']} of {found['total_steps']}"]
+        if found.get("eta_seconds") and document["status"] == "running":
+            parts.append(f"{duration(found['eta_seconds'])} left")
+        if found.get("hours"):
+            whole = f"{duration(found['hours'] * 3600)} in all"
+            if found.get("planned_hours"):
+                whole += f" (planned {duration(found['planned_hours'] * 3600)})"
+            parts.append(whole)
+        lines.append(", ".join(parts))
+    if found.get("replanned"):
+        now = ", ".join(f"{name} {value}" for name, value in found["replanned"].items())
+        lines.append(f"memory ran out, so not as in the plan below: {now}")
+    return lines
 
 
 def _status(run_id: str, json: bool = False) -> None:

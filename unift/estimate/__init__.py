@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from unift.estimate._cpu_time import CpuSpeed, remember_cpu, remembered_cpu
     from unift.estimate._hardware import Hardware, hardware
     from unift.estimate._local import LocalSettings, Setup, local_row
+    from unift.estimate._probes import Probe
     from unift.estimate._resolve import Base, Workload, local_provider, local_providers
     from unift.estimate._row import Row
     from unift.estimate._shape import ALL_TARGETS, Shape, read_shape
@@ -35,6 +36,7 @@ _HOMES = {
     "Hardware": "_hardware",
     "LocalSettings": "_local",
     "Memory": "memory",
+    "Probe": "_probes",
     "Row": "_row",
     "Setup": "_local",
     "Shape": "_shape",
@@ -65,6 +67,7 @@ __all__ = [
     "Hardware",
     "LocalSettings",
     "Memory",
+    "Probe",
     "Row",
     "Setup",
     "Shape",

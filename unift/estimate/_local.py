@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 
 from unift import catalog
 from unift.estimate._cpu_time import remembered_cpu, threads
+from unift.estimate import _probes as probes
 from unift.estimate._hardware import Hardware, hardware
 from unift.estimate._resolve import Base, Workload, local_providers
 from unift.estimate._row import Row
@@ -67,6 +68,8 @@ class LocalSettings:
     """What is fixed for a local row; None leaves it to the row.
 
     `setup` is what a provider has planned; without it the row stands on the provider's defaults.
+    `subject` identifies a planned training for whoever asks whether it was probed (see `Probe`);
+    with `corrected` False the formulas' own figures are given, whatever probes said.
     """
 
     epochs: float
@@ -79,6 +82,8 @@ class LocalSettings:
     batch_size: int | None = None
     max_length: int | None = None
     setup: Setup | None = None
+    subject: str = ""
+    corrected: bool = True
 
 
 def local_row(provider: str, base: Base, work: Workload, settings: LocalSettings) -> Row:
@@ -109,7 +114,6 @@ def local_row(provider: str, base: Base, work: Workload, settings: LocalSettings
         exact = setup.optimizer == "adamw" and setup.dtype == "bf16"
         setup = replace(setup, dropout=0.0, dtype="mixed" if exact else setup.dtype)
     memory = _memory(shape, tuning, place, settings, setup)
-    fits = memory.device_gib <= place.usable_gib * (1 - MARGIN)
     peak = place.gpu.bf16_tflops if place.gpu else None
     unmeasured = _unmeasured(shape, tuning, setup)
     notes = [
@@ -158,8 +162,18 @@ def local_row(provider: str, base: Base, work: Workload, settings: LocalSettings
         notes += duration.assumptions
     else:
         notes.append(f"no arithmetic figure for {place.name}, so no time")
+    probe = _probe(shape, tuning, place, setup, settings)
+    room = place.usable_gib * (1 - MARGIN)
+    if probe is not None:
+        memory, duration, note = probes.corrected(probe, settings.subject, memory, duration)
+        notes += [note, *probe.replanned]
+        if probe.subject == settings.subject:
+            room = place.usable_gib  # it ran: no margin for the formula's error
+    fits = memory.device_gib <= room
     cost = _cost(place, duration.hours if duration else None, settings, notes)
     sources = list(cost.sources) if cost else []
+    if probe is not None:
+        sources.append(probe.source())
     if place.gpu:
         sources.append({"what": f"data sheet of {place.gpu.id}", **place.gpu.citation()})
     rent = settings.usd_per_hour
@@ -219,6 +233,15 @@ def _unmeasured(shape: Shape, tuning: Tuning, setup: Setup) -> list[str]:
     if shape.vision:
         found.append("memory: images were never measured, only text through such a model")
     return found
+
+
+def _probe(
+    shape: Shape, tuning: Tuning, place: Hardware, setup: Setup, settings: LocalSettings
+) -> probes.Probe | None:
+    if not settings.corrected:
+        return None
+    key = probes.key_of(place, shape, tuning, asdict(setup))
+    return probes.recall(key, settings.subject)
 
 
 def _recomputed(setup: Setup) -> str:

@@ -53,6 +53,7 @@ def estimate(
     max_length: int | None = None,
     method: Literal["sft", "dpo", "rft"] = "sft",
     traffic: int | Mapping[str, float] | None = None,
+    probe: bool = False,
 ) -> Estimate:
     """Will it fit, how long will it take, what will it cost: for every provider asked.
 
@@ -75,6 +76,9 @@ def estimate(
         method: ``sft``, ``dpo`` or ``rft`` (changes vendors' prices).
         traffic: Answers per month, or a mapping with ``answers_per_month``, ``prompt_tokens``,
             ``answer_tokens``, for the price of running the model and the break-even.
+        probe: Run the largest step of each local training twice on this machine's device first
+            (seconds, and the model must be here or is downloaded); what it measures is kept, and
+            corrects later estimates for this device and these libraries, too.
 
     Returns:
         Rows in the order of `providers`; a provider that cannot train the model gets a row that
@@ -86,6 +90,7 @@ def estimate(
     """
     from unift.estimate._break_even import break_even, make_traffic
     from unift.estimate._local import LocalSettings, local_row
+    from unift.estimate._probing import check_probe, probed
     from unift.estimate._resolve import (
         check_numbers,
         choose_providers,
@@ -110,6 +115,8 @@ def estimate(
     base = find_base(model)
     names, named = choose_providers(providers, base)
     answers = make_traffic(traffic)
+    if probe:
+        check_probe(data, gpu)
     counted: dict[str, Workload] = {}
     found: list[Row] = []
     for name in names:
@@ -128,6 +135,10 @@ def estimate(
                 batch_size=batch_size,
                 max_length=max_length,
             )
+            if probe:
+                wanted = {"epochs": epochs, "batch_size": batch_size, "max_length": max_length}
+                wanted["rank"] = rank
+                settings = probed(name, model, base, (data, validation), work, settings, wanted)
             found.append(local_row(name, base, work, settings))
         else:
             found += vendor_rows(

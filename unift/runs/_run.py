@@ -18,6 +18,7 @@ from unift.provider import (
     get_provider,
     providers,
 )
+from unift.runs._forecast import progress_of
 from unift.runs._lock import submitting
 from unift.runs._store import Row, Store
 from unift.verbs import Checkpoint, Keeping, Leftover, Pausing, Uploading
@@ -102,6 +103,7 @@ class Run:
             "base": row.model,
             "model": self.model if row.artifact else None,
             "events": shown,
+            "progress": progress_of(journal),
             "plan": row.plan.model_dump(mode="json"),
             "artifact": row.artifact.model_dump(mode="json") if row.artifact else None,
             "error": row.failure.model_dump() if row.failure else None,
