@@ -160,9 +160,7 @@ def _one_by_one(
 ) -> torch.Tensor:
     lengths = bounds.diff().tolist()
     parts = [one.split(lengths, dim=2) for one in (query, key, value)]
-    outs = [
-        _causal(q, k, v, scaling, window) for q, k, v in zip(*parts, strict=True) if q.shape[2]
-    ]
+    outs = [_causal(q, k, v, scaling, window) for q, k, v in zip(*parts, strict=True) if q.shape[2]]
     return torch.cat(outs, dim=2).transpose(1, 2)
 
 
@@ -191,4 +189,3 @@ def _band(length: int, window: int | None, device: torch.device) -> torch.Tensor
         return None
     mask = torch.ones(length, length, dtype=torch.bool, device=device)
     return mask.tril().triu(1 - window)
-

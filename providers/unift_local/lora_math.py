@@ -63,10 +63,11 @@ def dense(
     """
     if len(parts) == 1:
         return parts[0]
+    packed, absmax, offset, absmax2, code2 = parts
     blocks, sides = list(one.blocks), list(shape)
     if torch.compiler.is_compiling():
-        return _dense_op(*parts, blocks, sides, dtype, use)
-    return _dense(*parts, blocks, sides, dtype)
+        return _dense_op(packed, absmax, offset, absmax2, code2, blocks, sides, dtype, use)
+    return _dense(packed, absmax, offset, absmax2, code2, blocks, sides, dtype)
 
 
 def _dense(
@@ -297,9 +298,7 @@ def _backward(
     wants_x: bool,
 ) -> tuple[torch.Tensor | None, list[torch.Tensor | None]]:
     """Gradients of the input, unless nobody wants it, and of the tensors of each projection."""
-    low_grads = [
-        grad @ b.to(flat.dtype) for grad, (_, b, _, _) in zip(grads, groups, strict=True)
-    ]
+    low_grads = [grad @ b.to(flat.dtype) for grad, (_, b, _, _) in zip(grads, groups, strict=True)]
     low_grad = torch.cat(low_grads, 1) if len(low_grads) > 1 else low_grads[0]
     grad_x: torch.Tensor | None = None
     if wants_x:

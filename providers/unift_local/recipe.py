@@ -251,12 +251,14 @@ class StepTrainer(SFTTrainer):
         if tokenizer.pad_token is None:
             tokenizer.pad_token = tokenizer.eos_token
         packing = plan.value("packing")
+        lengths = {len(row.input_ids) for row in [*rows, *validation]}
         step_collator = StepCollator(
             tokenizer.pad_token_id,
             plan.value("micro_batch"),
             plan.value("pack_length") if packing else None,
             speed.COMPILED_MULTIPLE if packing and plan.value("compile") else 1,
-            max(len(row.input_ids) for row in [*rows, *validation]),
+            max(lengths),
+            alike=len(lengths) == 1,
         )
         records = [{"input_ids": row.input_ids, "labels": row.labels} for row in rows]
         super().__init__(
