@@ -25,6 +25,7 @@ from unift.provider import Plan, State, Status
 from unift_local import checkpoint as checkpoints
 from unift_local import export, fused, guards, speed
 from unift_local.callbacks import Journal, memory_gib
+from unift_local.late import Late
 from unift_local.loss import chunked_cross_entropy, plain_head
 from unift_local.models import download
 from unift_local.packing import Row, StepCollator, make_rows
@@ -282,7 +283,7 @@ class StepTrainer(SFTTrainer):
         base = model.get_base_model() if hasattr(model, "get_base_model") else model
         self._base = base if plan.value("loss") == "chunked" and plain_head(base) else None
         self.remove_callback(PrinterCallback)  # the journal tells
-        self._journal = journal
+        self._journal, self._late = journal, Late()
         validation_records = [
             {"input_ids": row.input_ids, "labels": row.labels} for row in validation
         ]
@@ -320,6 +321,24 @@ class StepTrainer(SFTTrainer):
         rows = hidden.flatten(0, 1).index_select(0, at)
         weight = self._base.get_output_embeddings().weight
         return chunked_cross_entropy(rows.to(weight.dtype), weight, targets) / num_items_in_batch
+
+    def _maybe_log_save_evaluate(
+        self, tr_loss: torch.Tensor, grad_norm: Any, *args: Any, **kwargs: Any
+    ) -> None:
+        """As in transformers, but the loss is not waited for (see `late`)."""
+        control, step = self.control, self.state.global_step
+        if control.should_log and step > self._globalstep_last_logged:
+            rate = kwargs.get("learning_rate")
+            self._late.put(
+                step, tr_loss, grad_norm, self._get_learning_rate() if rate is None else rate
+            )
+            tr_loss.zero_()
+            self._globalstep_last_logged = step
+        ends = control.should_save or control.should_evaluate or control.should_training_stop
+        for logs in self._late.take(everything=ends):
+            self.control = self.callback_handler.on_log(self.args, self.state, control, logs)
+        self.control.should_log = False
+        super()._maybe_log_save_evaluate(tr_loss, grad_norm, *args, **kwargs)
 
     def evaluate(self, *args: Any, **kwargs: Any) -> dict[str, float]:
         """Mean loss per trained token over the validation rows.
