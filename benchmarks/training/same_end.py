@@ -2,9 +2,9 @@
 
 ``python benchmarks/training/same_end.py [SEEDS] [STEPS] [demo|tiny]`` trains adapters of rank 16 on
 the demo's rows, over the embedded model or over a random one of two small layers, on a card (bf16,
-the fast path compiled) if there is one and else on a CPU (fp32). Every pair goes to
-$OUT/same_end.jsonl with its training losses. It prints the validation loss of both, their difference for each seed, and its 95 % interval (Student's
-t over seeds).
+the fast path compiled) if there is one and else on a CPU (fp32). It prints the validation loss of
+both, their difference for each seed, and its 95 % interval (Student's t over seeds); every pair
+goes to $OUT/same_end.jsonl with its training losses.
 """
 
 from __future__ import annotations
