@@ -16,7 +16,7 @@ from typing import Any
 
 import torch
 from torch.nn.functional import scaled_dot_product_attention
-from transformers import AttentionInterface, AttentionMaskInterface
+from transformers import AttentionInterface
 
 NAME = "unift_varlen"
 _HEAD_DIM = 256  # flash-attention's largest
@@ -26,8 +26,9 @@ def register() -> str:
     """Make the attention known to transformers; its name, for ``attn_implementation``."""
     if not _grouped and torch.cuda.is_available():
         _grouped.append(_how_to_group())
+    # No mask is registered under this name, so transformers makes none. Finding out whether one is
+    # needed would make the host wait for the card in every forward pass.
     AttentionInterface.register(NAME, varlen_attention)
-    AttentionMaskInterface.register(NAME, _no_mask)
     return NAME
 
 
@@ -56,22 +57,21 @@ def varlen_attention(
     """Causal attention within documents.
 
     Args:
-        query: (1, heads, tokens, head size); key and value with as many heads or fewer.
-        cu_seq_lens_q: Bounds of the documents, int32, (documents + 1,); one document if None.
+        query: (rows, heads, tokens, head size); key and value with as many heads or fewer.
+        cu_seq_lens_q: Bounds of the documents in a single row, int32, (documents + 1,); if None,
+            every row is one document.
         max_length_q: Tokens of the longest document, or more.
         sliding_window: Tokens that a token sees at most, itself included.
 
     Returns:
-        (1, tokens, heads, head size), and no weights.
+        (rows, tokens, heads, head size), and no weights.
     """
-    tokens = query.shape[2]
-    if cu_seq_lens_q is None or max_length_q is None:
-        cu_seq_lens_q = torch.tensor([0, tokens], dtype=torch.int32, device=query.device)
-        max_length_q = tokens
     if query.is_cuda and torch.is_autocast_enabled("cuda"):  # rotations leave it in fp32
         computing = torch.get_autocast_dtype("cuda")
         query, key, value = query.to(computing), key.to(computing), value.to(computing)
-    if query.is_cuda and kernel_takes(query.dtype, query.shape[-1], value.shape[-1]):
+    if cu_seq_lens_q is None or max_length_q is None:
+        out = _causal(query, key, value, scaling, sliding_window).transpose(1, 2)
+    elif query.is_cuda and kernel_takes(query.dtype, query.shape[-1], value.shape[-1]):
         out = _kernel(query, key, value, cu_seq_lens_q, max_length_q, scaling, sliding_window)
     else:
         out = _one_by_one(query, key, value, cu_seq_lens_q, scaling, sliding_window)
@@ -160,20 +160,27 @@ def _one_by_one(
 ) -> torch.Tensor:
     lengths = bounds.diff().tolist()
     parts = [one.split(lengths, dim=2) for one in (query, key, value)]
-    outs = [
-        scaled_dot_product_attention(
-            q,
-            k,
-            v,
-            attn_mask=_band(q.shape[2], window, q.device),
-            is_causal=window is None or q.shape[2] <= window,
-            scale=scaling,
-            enable_gqa=q.shape[1] != k.shape[1],
-        )
-        for q, k, v in zip(*parts, strict=True)
-        if q.shape[2]
-    ]
+    outs = [_causal(q, k, v, scaling, window) for q, k, v in zip(*parts, strict=True) if q.shape[2]]
     return torch.cat(outs, dim=2).transpose(1, 2)
+
+
+def _causal(
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    scaling: float | None,
+    window: int | None,
+) -> torch.Tensor:
+    """Rows of one length; torch chooses the kernel (cuDNN's on an H100)."""
+    return scaled_dot_product_attention(
+        query,
+        key,
+        value,
+        attn_mask=_band(query.shape[2], window, query.device),
+        is_causal=window is None or query.shape[2] <= window,
+        scale=scaling,
+        enable_gqa=query.shape[1] != key.shape[1],
+    )
 
 
 def _band(length: int, window: int | None, device: torch.device) -> torch.Tensor | None:
@@ -182,7 +189,3 @@ def _band(length: int, window: int | None, device: torch.device) -> torch.Tensor
         return None
     mask = torch.ones(length, length, dtype=torch.bool, device=device)
     return mask.tril().triu(1 - window)
-
-
-def _no_mask(*args: Any, **kwargs: Any) -> None:
-    """The bounds of the documents take the place of a mask."""

@@ -82,11 +82,9 @@ class Journal(TrainerCallback):
     def on_log(
         self, args: Any, state: Any, control: Any, logs: dict[str, Any] | None = None, **kwargs: Any
     ) -> None:
-        # The history would be written into every checkpoint, and grow with every step.
-        state.log_history.clear()
         if logs is None or "loss" not in logs:
             return
-        step = state.global_step
+        step = int(logs.get("step", state.global_step))  # a step late on a card (see `late`)
         check_finite(logs["loss"], "training loss", step, self._learning_rate)
         grad_norm = float(logs.get("grad_norm", 0.0))
         check_finite(grad_norm, "gradient norm", step, self._learning_rate)
@@ -94,6 +92,7 @@ class Journal(TrainerCallback):
         now = time.perf_counter()
         seconds = now - self._last_event
         self._busy += now - self._step_began
+        self._step_began = now
         last = step >= self._total or step == self._first_step + 1
         if seconds < _EVERY and not last and not control.should_save:
             return

@@ -16,7 +16,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple, cast
 
 import torch
-from torch.nn.functional import linear, silu
+from torch.nn.functional import silu
 
 Parts = Sequence[torch.Tensor]
 NF4_PARTS = 5
@@ -53,34 +53,86 @@ def fuse_pointwise(on: bool) -> None:
     _FUSE_POINTWISE[0] = on
 
 
-def dense(parts: Parts, one: Projection, shape: tuple[int, int], dtype: torch.dtype) -> Any:
-    """A frozen weight, (outputs, inputs)."""
+def dense(
+    parts: Parts, one: Projection, shape: tuple[int, int], dtype: torch.dtype, use: int
+) -> torch.Tensor:
+    """A frozen weight, (outputs, inputs).
+
+    `use` is 0 in a forward and 1 in a backward pass: compiled code would otherwise see the same
+    computation twice and keep the dense weight of every layer from one to the other.
+    """
     if len(parts) == 1:
         return parts[0]
     packed, absmax, offset, absmax2, code2 = parts
+    blocks, sides = list(one.blocks), list(shape)
+    if torch.compiler.is_compiling():
+        return _dense_op(packed, absmax, offset, absmax2, code2, blocks, sides, dtype, use)
+    return _dense(packed, absmax, offset, absmax2, code2, blocks, sides, dtype)
+
+
+def _dense(
+    packed: torch.Tensor,
+    absmax: torch.Tensor,
+    offset: torch.Tensor,
+    absmax2: torch.Tensor,
+    code2: torch.Tensor,
+    blocks: list[int],
+    shape: list[int],
+    dtype: torch.dtype,
+) -> torch.Tensor:
     scales = torch.ops.bitsandbytes.dequantize_blockwise(
-        absmax, absmax2, code2, one.blocks[1], torch.float32
+        absmax, absmax2, code2, blocks[1], torch.float32
     )
     return torch.ops.bitsandbytes.dequantize_4bit(
-        packed, scales + offset, one.blocks[0], "nf4", shape, dtype
+        packed, scales + offset, blocks[0], "nf4", shape, dtype
     )
+
+
+@torch.library.custom_op("unift::dense", mutates_args=())
+def _dense_op(
+    packed: torch.Tensor,
+    absmax: torch.Tensor,
+    offset: torch.Tensor,
+    absmax2: torch.Tensor,
+    code2: torch.Tensor,
+    blocks: list[int],
+    shape: list[int],
+    dtype: torch.dtype,
+    use: int,
+) -> torch.Tensor:
+    return _dense(packed, absmax, offset, absmax2, code2, blocks, shape, dtype)
+
+
+@_dense_op.register_fake
+def _(
+    packed: torch.Tensor,
+    absmax: torch.Tensor,
+    offset: torch.Tensor,
+    absmax2: torch.Tensor,
+    code2: torch.Tensor,
+    blocks: list[int],
+    shape: list[int],
+    dtype: torch.dtype,
+    use: int,
+) -> torch.Tensor:
+    return packed.new_empty(shape, dtype=dtype)
 
 
 @torch.library.custom_op("unift::add_product", mutates_args=("out",))
-def _add_product(out: torch.Tensor, a: torch.Tensor, b: torch.Tensor, alpha: float) -> None:
-    out.addmm_(a, b, alpha=alpha)
+def _add_product(out: torch.Tensor, a: torch.Tensor, b: torch.Tensor) -> None:
+    out.addmm_(a, b)
 
 
-def add_product(out: torch.Tensor, a: torch.Tensor, b: torch.Tensor, alpha: float = 1.0) -> None:
-    """``out += alpha * a @ b``, in place.
+def add_product(out: torch.Tensor, a: torch.Tensor, b: torch.Tensor) -> None:
+    """``out += a @ b``, in place.
 
     The compiler would otherwise copy `out` first, for a form of the product that takes an addend:
     a twentieth of a step of an 8B model (benchmarks/results/training.md).
     """
     if torch.compiler.is_compiling():
-        _add_product(out, a, b, alpha)
+        _add_product(out, a, b)
     else:
-        out.addmm_(a, b, alpha=alpha)
+        out.addmm_(a, b)
 
 
 @pointwise
@@ -112,47 +164,23 @@ class LoraProjections(torch.autograd.Function):
     ) -> Any:
         flat = x.reshape(-1, x.shape[-1])
         groups = _groups(projections, tensors)
-        down = _stack([a for a, *_ in groups], x.dtype)
-        low = flat @ down.T
-        outs: list[torch.Tensor] = []
-        column = 0
-        for one, (a, b, bias, parts) in zip(projections, groups, strict=True):
-            weight = dense(parts, one, (b.shape[0], a.shape[1]), x.dtype)
-            out = linear(flat, weight, bias)
-            mine = low[:, column : column + a.shape[0]]
-            add_product(out, mine, b.to(x.dtype).T, one.scale)
-            outs.append(out.view(*x.shape[:-1], b.shape[0]))
-            column += a.shape[0]
+        low = flat @ _scaled(projections, groups, x.dtype).T
+        outs = _forward(flat, low, projections, groups)
         ctx.projections = projections
         ctx.save_for_backward(x, low, *tensors)
-        return tuple(outs)
+        return tuple(out.view(*x.shape[:-1], out.shape[-1]) for out in outs)
 
     @staticmethod
     def backward(ctx: Any, *grads: torch.Tensor) -> Any:
         x, low, *tensors = ctx.saved_tensors
         projections: tuple[Projection, ...] = ctx.projections
-        flat = x.reshape(-1, x.shape[-1])
         groups = _groups(projections, tensors)
-        wants_x = ctx.needs_input_grad[0]
-        grad_x: torch.Tensor | None = None
-        grad_low: list[torch.Tensor] = []
-        grad_b: list[torch.Tensor] = []
-        column = 0
-        for one, grad, (a, b, _, parts) in zip(projections, grads, groups, strict=True):
-            grad = grad.reshape(-1, b.shape[0]).to(x.dtype)
-            grad_low.append((grad @ b.to(x.dtype)).mul_(one.scale))
-            mine = low[:, column : column + a.shape[0]]
-            grad_b.append((grad.T @ mine).to(b.dtype) * one.scale)
-            if wants_x:
-                weight = dense(parts, one, (b.shape[0], a.shape[1]), x.dtype)
-                grad_x = _accumulate(grad_x, grad, weight)
-            column += a.shape[0]
-        lows = torch.cat(grad_low, 1) if len(grad_low) > 1 else grad_low[0]
-        grad_a = lows.T @ flat
-        if grad_x is not None:
-            add_product(grad_x, lows, _stack([a for a, *_ in groups], x.dtype))
-            grad_x = grad_x.view(x.shape)
-        return grad_x, None, *_spread(projections, groups, grad_a, grad_b)
+        flat = x.reshape(-1, x.shape[-1])
+        flats = [grad.reshape(-1, grad.shape[-1]).to(x.dtype) for grad in grads]
+        grad_x, spread = _backward(
+            flats, flat, low, projections, groups, wants_x=ctx.needs_input_grad[0]
+        )
+        return None if grad_x is None else grad_x.view(x.shape), None, *spread
 
 
 class LoraMlp(torch.autograd.Function):
@@ -168,70 +196,40 @@ class LoraMlp(torch.autograd.Function):
     ) -> Any:
         flat = x.reshape(-1, x.shape[-1])
         groups = _groups(projections, tensors)
-        dtype = x.dtype
-        low = flat @ _stack([groups[0][0], groups[1][0]], dtype).T
-        halves: list[torch.Tensor] = []
-        column = 0
-        for one, (a, b, bias, parts) in zip(projections[:2], groups[:2], strict=True):
-            half = linear(flat, dense(parts, one, (b.shape[0], a.shape[1]), dtype), bias)
-            mine = low[:, column : column + a.shape[0]]
-            add_product(half, mine, b.to(dtype).T, one.scale)
-            halves.append(half)
-            column += a.shape[0]
-        gate, up = halves
+        low = flat @ _scaled(projections[:2], groups[:2], x.dtype).T
+        gate, up = _forward(flat, low, projections[:2], groups[:2])
         product = _swiglu(gate, up)
-        one, (a, b, bias, parts) = projections[2], groups[2]
-        low_down = product @ a.to(dtype).T
-        out = linear(product, dense(parts, one, (b.shape[0], a.shape[1]), dtype), bias)
-        add_product(out, low_down, b.to(dtype).T, one.scale)
+        low_down = product @ _scaled(projections[2:], groups[2:], x.dtype).T
+        (out,) = _forward(product, low_down, projections[2:], groups[2:])
         ctx.projections = projections
         ctx.save_for_backward(x, gate, up, low, low_down, *tensors)
-        return out.view(*x.shape[:-1], b.shape[0])
+        return out.view(*x.shape[:-1], out.shape[-1])
 
     @staticmethod
     def backward(ctx: Any, *grads: torch.Tensor) -> Any:
         x, gate, up, low, low_down, *tensors = ctx.saved_tensors
         projections: tuple[Projection, ...] = ctx.projections
         groups = _groups(projections, tensors)
-        flat, dtype = x.reshape(-1, x.shape[-1]), x.dtype
-        one, (a, b, _, parts) = projections[2], groups[2]
-        grad = grads[0].reshape(-1, b.shape[0]).to(dtype)
-        grad_low_down = (grad @ b.to(dtype)).mul_(one.scale)
-        grad_b_down = (grad.T @ low_down).to(b.dtype) * one.scale
-        grad_product = grad @ dense(parts, one, (b.shape[0], a.shape[1]), dtype)
-        add_product(grad_product, grad_low_down, a.to(dtype))
+        flat = x.reshape(-1, x.shape[-1])
+        one, (_, b, _, parts) = projections[2], groups[2]
+        grad = grads[0].reshape(-1, b.shape[0]).to(x.dtype)
+        low_grad = grad @ b.to(x.dtype)
+        grad_product = low_grad @ _scaled(projections[2:], groups[2:], x.dtype)
+        add_product(grad_product, grad, dense(parts, one, _shape(groups[2]), x.dtype, 1))
         grad_gate, grad_up, product = _swiglu_backward(grad_product, gate, up)
         del grad_product
-        grad_a_down = grad_low_down.T @ product
+        grad_a, grad_b = low_grad.T @ product, grad.T @ low_down
         del product
-        wants_x = ctx.needs_input_grad[0]
-        grad_x: torch.Tensor | None = None
-        grad_low: list[torch.Tensor] = []
-        grad_b: list[torch.Tensor] = []
-        column = 0
-        halves = zip(projections[:2], (grad_gate, grad_up), groups[:2], strict=True)
-        for one, half, (a, b, _, parts) in halves:
-            grad_low.append((half @ b.to(dtype)).mul_(one.scale))
-            grad_b.append((half.T @ low[:, column : column + a.shape[0]]).to(b.dtype) * one.scale)
-            if wants_x:
-                weight = dense(parts, one, (b.shape[0], a.shape[1]), dtype)
-                grad_x = _accumulate(grad_x, half, weight)
-            column += a.shape[0]
-        lows = torch.cat(grad_low, 1)
-        grad_a = lows.T @ flat
-        if grad_x is not None:
-            add_product(grad_x, lows, _stack([groups[0][0], groups[1][0]], dtype))
-            grad_x = grad_x.view(x.shape)
-        spread = _spread(projections[:2], groups[:2], grad_a, grad_b)
-        rest = _spread(projections[2:], groups[2:], grad_a_down, [grad_b_down])
-        return grad_x, None, *spread, *rest
-
-
-def _accumulate(total: torch.Tensor | None, a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
-    if total is None:
-        return a @ b
-    add_product(total, a, b)
-    return total
+        grad_x, spread = _backward(
+            [grad_gate, grad_up],
+            flat,
+            low,
+            projections[:2],
+            groups[:2],
+            wants_x=ctx.needs_input_grad[0],
+        )
+        spread += _spread(projections[2:], groups[2:], grad_a, [grad_b])
+        return None if grad_x is None else grad_x.view(x.shape), None, *spread
 
 
 _Group = tuple[torch.Tensor, torch.Tensor, torch.Tensor | None, Parts]
@@ -251,9 +249,68 @@ def _groups(projections: tuple[Projection, ...], tensors: Sequence[Any]) -> list
     return found
 
 
-def _stack(matrices: list[torch.Tensor], dtype: torch.dtype) -> torch.Tensor:
-    stacked = torch.cat(matrices) if len(matrices) > 1 else matrices[0]
-    return stacked.to(dtype)
+def _shape(group: _Group) -> tuple[int, int]:
+    """Sides of a frozen weight, from its adapter's."""
+    return group[1].shape[0], group[0].shape[1]
+
+
+def _scaled(
+    projections: tuple[Projection, ...], groups: list[_Group], dtype: torch.dtype
+) -> torch.Tensor:
+    """Every A below the other, times its scale: (ranks, inputs)."""
+    scaled = [
+        a if one.scale == 1 else a * one.scale
+        for one, (a, *_) in zip(projections, groups, strict=True)
+    ]
+    return (torch.cat(scaled) if len(scaled) > 1 else scaled[0]).to(dtype)
+
+
+def _forward(
+    flat: torch.Tensor,
+    low: torch.Tensor,
+    projections: tuple[Projection, ...],
+    groups: list[_Group],
+) -> list[torch.Tensor]:
+    """The outputs of projections of one input; `low` is that input times every scaled A.
+
+    The adapter's part comes first, so that the large product adds to it as it writes. The other
+    way round the whole output would be read and written once more.
+    """
+    outs: list[torch.Tensor] = []
+    column = 0
+    for one, group in zip(projections, groups, strict=True):
+        a, b, bias, parts = group
+        mine, up = low[:, column : column + a.shape[0]], b.to(flat.dtype).T
+        out = mine @ up if bias is None else torch.addmm(bias.to(flat.dtype), mine, up)
+        add_product(out, flat, dense(parts, one, _shape(group), flat.dtype, 0).T)
+        outs.append(out)
+        column += a.shape[0]
+    return outs
+
+
+def _backward(
+    grads: list[torch.Tensor],
+    flat: torch.Tensor,
+    low: torch.Tensor,
+    projections: tuple[Projection, ...],
+    groups: list[_Group],
+    *,
+    wants_x: bool,
+) -> tuple[torch.Tensor | None, list[torch.Tensor | None]]:
+    """Gradients of the input, unless nobody wants it, and of the tensors of each projection."""
+    low_grads = [grad @ b.to(flat.dtype) for grad, (_, b, _, _) in zip(grads, groups, strict=True)]
+    low_grad = torch.cat(low_grads, 1) if len(low_grads) > 1 else low_grads[0]
+    grad_x: torch.Tensor | None = None
+    if wants_x:
+        grad_x = low_grad @ _scaled(projections, groups, flat.dtype)
+        for grad, one, group in zip(grads, projections, groups, strict=True):
+            add_product(grad_x, grad, dense(group[3], one, _shape(group), flat.dtype, 1))
+    grad_b: list[torch.Tensor] = []
+    column = 0
+    for grad, (a, *_) in zip(grads, groups, strict=True):
+        grad_b.append(grad.T @ low[:, column : column + a.shape[0]])
+        column += a.shape[0]
+    return grad_x, _spread(projections, groups, low_grad.T @ flat, grad_b)
 
 
 def _spread(
@@ -265,8 +322,8 @@ def _spread(
     """Gradients in the order of the arguments: A and B get theirs, what is frozen gets None."""
     found: list[torch.Tensor | None] = []
     row = 0
-    for one, (a, _, _, _), gb in zip(projections, groups, grad_b, strict=True):
-        found += [grad_a[row : row + a.shape[0]].to(a.dtype), gb]
+    for one, (a, b, _, _), gb in zip(projections, groups, grad_b, strict=True):
+        found += [grad_a[row : row + a.shape[0]].to(a.dtype) * one.scale, gb.to(b.dtype)]
         found += [None] * (one.bias + one.parts)
         row += a.shape[0]
     return found

@@ -103,6 +103,9 @@ class StepCollator:
         pack_length: Tokens per pack; None pads single rows instead.
         multiple: A pack's tokens are filled up to a multiple of this.
         longest: Tokens of the longest row there is: constant, where kernels are compiled for it.
+        alike: All rows have one length, so that packs of them need no bounds: (rows, tokens), for
+            the kernels of plain causal attention. Not decided pack by pack, for the sake of code
+            that is compiled for one shape.
     """
 
     def __init__(
@@ -112,12 +115,14 @@ class StepCollator:
         pack_length: int | None,
         multiple: int = 1,
         longest: int = 0,
+        alike: bool = False,
     ) -> None:
         self._pad = pad
         self._micro_batch = micro_batch
         self._pack_length = pack_length
         self._multiple = multiple
         self._longest = longest
+        self._alike = alike
 
     def __call__(self, rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
         """The micro-batches of a step, its tokens, and how many of them carry loss.
@@ -156,6 +161,10 @@ class StepCollator:
 
     def _packed(self, rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
         lengths = [len(row["input_ids"]) for row in rows]
+        if self._alike and len(set(lengths)) == 1:
+            whole = self._padded(rows)
+            del whole["attention_mask"]  # nothing is padded
+            return whole
         filler = -sum(lengths) % self._multiple
         ids = np.concatenate(
             [*(np.asarray(row["input_ids"]) for row in rows), np.full(filler, self._pad)]

@@ -27,6 +27,7 @@ from unift.provider import Plan, State, Status
 from unift_local import checkpoint as checkpoints
 from unift_local import export, fused, guards, probing, replan, speed
 from unift_local.callbacks import Journal, memory_gib
+from unift_local.late import Late
 from unift_local.loss import chunked_cross_entropy, plain_head
 from unift_local.models import download
 from unift_local.packing import Row, StepCollator, make_rows
@@ -282,12 +283,14 @@ class StepTrainer(SFTTrainer):
         if tokenizer.pad_token is None:
             tokenizer.pad_token = tokenizer.eos_token
         packing = plan.value("packing")
+        lengths = {len(row.input_ids) for row in [*rows, *validation]}
         step_collator = StepCollator(
             tokenizer.pad_token_id,
             plan.value("micro_batch"),
             plan.value("pack_length") if packing else None,
             speed.COMPILED_MULTIPLE if packing and plan.value("compile") else 1,
-            max(len(row.input_ids) for row in [*rows, *validation]),
+            max(lengths),
+            alike=len(lengths) == 1,
         )
         records = [{"input_ids": row.input_ids, "labels": row.labels} for row in rows]
         super().__init__(
@@ -312,7 +315,7 @@ class StepTrainer(SFTTrainer):
         base = model.get_base_model() if hasattr(model, "get_base_model") else model
         self._base = base if plan.value("loss") == "chunked" and plain_head(base) else None
         self.remove_callback(PrinterCallback)  # the journal tells
-        self._journal = journal
+        self._journal, self._late = journal, Late()
         validation_records = [
             {"input_ids": row.input_ids, "labels": row.labels} for row in validation
         ]
@@ -355,6 +358,24 @@ class StepTrainer(SFTTrainer):
         rows = hidden.flatten(0, 1).index_select(0, at)
         weight = self._base.get_output_embeddings().weight
         return chunked_cross_entropy(rows.to(weight.dtype), weight, targets) / num_items_in_batch
+
+    def _maybe_log_save_evaluate(
+        self, tr_loss: torch.Tensor, grad_norm: Any, *args: Any, **kwargs: Any
+    ) -> None:
+        """As in transformers, but the loss is not waited for (see `late`)."""
+        control, step = self.control, self.state.global_step
+        if control.should_log and step > self._globalstep_last_logged:
+            rate = kwargs.get("learning_rate")
+            self._late.put(
+                step, tr_loss, grad_norm, self._get_learning_rate() if rate is None else rate
+            )
+            tr_loss.zero_()
+            self._globalstep_last_logged = step
+        ends = control.should_save or control.should_evaluate or control.should_training_stop
+        for logs in self._late.take(everything=ends):
+            self.control = self.callback_handler.on_log(self.args, self.state, control, logs)
+        self.control.should_log = False
+        super()._maybe_log_save_evaluate(tr_loss, grad_norm, *args, **kwargs)
 
     def evaluate(self, *args: Any, **kwargs: Any) -> dict[str, float]:
         """Mean loss per trained token over the validation rows.

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import AbstractContextManager
 from typing import Any
 
 import torch
-from torch.autograd.graph import save_on_cpu
 from transformers.modeling_layers import GradientCheckpointingLayer
 
 from unift.provider import Plan
 from unift_local import attention, fused, lora_math
+from unift_local.offload import Offload
 
 #: Packs are filled up to a multiple of this when layers are compiled, so that few shapes occur.
 COMPILED_MULTIPLE = 256
@@ -63,21 +63,12 @@ def _checkpoint(plan: Plan, base: Any) -> str:
             layer.gradient_checkpointing = False
         return f"{count} of {len(everyone)} layers are recomputed"
     if kind == "offloaded":
+        keeper = Offload()
         for layer in everyone:
             plain: Any = layer._gradient_checkpointing_func
-            vars(layer)["_gradient_checkpointing_func"] = _offloaded(plain)
+            vars(layer)["_gradient_checkpointing_func"] = keeper.around(plain)
         return "every layer is recomputed from an input kept in main memory"
     return "every layer is recomputed"
-
-
-def _offloaded(checkpoint: Callable[..., Any]) -> Callable[..., Any]:
-    """Keep what `checkpoint` saves (a layer's input) in pinned main memory."""
-
-    def run(*args: Any, **kwargs: Any) -> Any:
-        with save_on_cpu(pin_memory=torch.cuda.is_available()):
-            return checkpoint(*args, **kwargs)
-
-    return run
 
 
 def precision(plan: Plan) -> AbstractContextManager[Any]:

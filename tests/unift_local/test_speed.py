@@ -219,9 +219,49 @@ def test_the_chunked_loss_is_the_loss(rows: int, monkeypatch: pytest.MonkeyPatch
         torch.testing.assert_close(got, wanted, rtol=1e-6, atol=1e-7)
 
 
+def test_the_chunked_loss_under_autocast_keeps_the_precision_of_its_weights() -> None:
+    generator = torch.Generator().manual_seed(0)
+    hidden = torch.randn(23, 16, generator=generator, requires_grad=True)
+    weight = torch.randn(50, 16, generator=generator, requires_grad=True)
+    targets = torch.randint(0, 50, (23,), generator=generator)
+    wanted = torch.nn.functional.cross_entropy(hidden @ weight.T, targets, reduction="sum")
+    exact = torch.autograd.grad(wanted, (hidden, weight))
+    with torch.autocast("cpu", torch.bfloat16):
+        total = loss.chunked_cross_entropy(hidden, weight, targets)
+    assert total.item() == pytest.approx(wanted.item(), rel=1e-2)
+    for got, right in zip(torch.autograd.grad(total, (hidden, weight)), exact, strict=True):
+        assert got.dtype == torch.float32
+        assert float((got - right).norm() / right.norm()) < 1e-2
+
+
 def test_models_that_scale_their_logits_keep_their_own_loss() -> None:
     assert loss.plain_head(base_model("Qwen3"))
     assert not loss.plain_head(base_model("Granite", logits_scaling=4.0))
+
+
+def test_rows_of_one_length_are_laid_side_by_side() -> None:
+    from unift_local.packing import StepCollator
+
+    rows = [{"input_ids": [5 + i] * 6, "labels": [5 + i] * 6} for i in range(4)]
+    side_by_side = StepCollator(0, 2, 12, alike=True)(rows)
+    end_to_end = StepCollator(0, 2, 12)(rows)
+    assert side_by_side["trained"] == end_to_end["trained"] == 20
+    (micro,) = side_by_side["micro_batches"]
+    (packed,) = end_to_end["micro_batches"]
+    assert tuple(micro["input_ids"].shape) == (4, 6)
+    assert "cu_seq_lens_q" not in micro
+    assert tuple(packed["input_ids"].shape) == (1, 24)
+    assert "cu_seq_lens_q" in packed
+    model = adapted(base_model("Qwen3"), True)
+    found: list[dict[str, torch.Tensor]] = []
+    for one in (micro, packed):
+        given = {k: v for k, v in one.items() if k not in ("labels", "trained_at", "targets")}
+        hidden = model.get_base_model().base_model(**given, use_cache=False).last_hidden_state
+        flat = hidden.flatten(0, 1)[one["trained_at"]]
+        head = model.get_base_model().get_output_embeddings().weight
+        loss.chunked_cross_entropy(flat, head, one["targets"]).backward()
+        found.append(gradients(model))
+    assert difference(*found) < 1e-5
 
 
 @pytest.fixture

@@ -6,8 +6,8 @@ import math
 from dataclasses import asdict, dataclass, replace
 
 from unift import catalog
-from unift.estimate._cpu_time import remembered_cpu, threads
 from unift.estimate import _probes as probes
+from unift.estimate._cpu_time import remembered_cpu, threads
 from unift.estimate._hardware import Hardware, hardware
 from unift.estimate._resolve import Base, Workload, local_providers
 from unift.estimate._row import Row

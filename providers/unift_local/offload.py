@@ -1,0 +1,85 @@
+"""Layer inputs kept in main memory between the forward and the backward pass.
+
+Copies run on a stream of their own, beside the computing: out while the next layer runs, and back
+while the layer above is going backward. `torch.autograd.graph.save_on_cpu` waits for each copy.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch.autograd.graph import saved_tensors_hooks
+
+_SMALL = 2**20  # bytes; what is smaller stays where it is
+
+
+class _Kept:
+    """One tensor in main memory, and the way back."""
+
+    def __init__(self, host: torch.Tensor, device: torch.device, before: _Kept | None) -> None:
+        self.host, self.device, self.before = host, device, before
+        self._back: torch.Tensor | None = None
+        self._arrived = torch.cuda.Event()
+
+    def fetch(self, stream: torch.cuda.Stream) -> None:
+        """Begin to copy it back, unless that has begun."""
+        if self._back is None:
+            with torch.cuda.stream(stream):
+                self._back = torch.empty_like(self.host, device=self.device)
+                self._back.copy_(self.host, non_blocking=True)
+                self._arrived.record(stream)
+
+    def take(self, stream: torch.cuda.Stream) -> torch.Tensor:
+        """The tensor on the card, for the stream that computes now."""
+        self.fetch(stream)
+        now = torch.cuda.current_stream(self.device)
+        now.wait_event(self._arrived)
+        back, self._back = self._back, None
+        assert back is not None
+        back.record_stream(now)
+        return back
+
+
+class Offload:
+    """Keeps what a checkpoint saves in pinned main memory; on a CPU there is nothing to do."""
+
+    def __init__(self) -> None:
+        self._last: _Kept | None = None
+        self._stream: torch.cuda.Stream | None = None
+
+    def around(self, checkpoint: Callable[..., Any]) -> Callable[..., Any]:
+        """`checkpoint`, with its saved tensors in main memory."""
+
+        def run(*args: Any, **kwargs: Any) -> Any:
+            with saved_tensors_hooks(self._pack, self._unpack):
+                return checkpoint(*args, **kwargs)
+
+        return run
+
+    def _pack(self, tensor: torch.Tensor) -> Any:
+        if not tensor.is_cuda or tensor.numel() * tensor.element_size() < _SMALL:
+            return tensor
+        if self._stream is None:
+            self._stream = torch.cuda.Stream(tensor.device)
+        host = torch.empty(tensor.shape, dtype=tensor.dtype, pin_memory=True)
+        kept = _Kept(host, tensor.device, self._last)
+        self._stream.wait_stream(torch.cuda.current_stream(tensor.device))
+        with torch.cuda.stream(self._stream):
+            host.copy_(tensor, non_blocking=True)
+        tensor.record_stream(self._stream)
+        self._last = kept
+        return kept
+
+    def _unpack(self, saved: Any) -> torch.Tensor:
+        if not isinstance(saved, _Kept):
+            return saved
+        assert self._stream is not None
+        found = saved.take(self._stream)
+        if saved.before is not None:  # the layer below is next
+            saved.before.fetch(self._stream)
+        if self._last is saved:  # the first to come back is the last that went
+            self._last = None
+        saved.before = None
+        return found
