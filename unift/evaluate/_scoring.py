@@ -7,9 +7,10 @@ from itertools import permutations
 from pathlib import Path
 from typing import Any
 
+from unift.evaluate import _classification as classification
 from unift.evaluate._candidates import Candidate
 from unift.evaluate._cost import price_of, usd_per_1000
-from unift.evaluate._metrics import Metric, macro_f1
+from unift.evaluate._metrics import Metric
 from unift.evaluate._not_worse import not_worse
 from unift.evaluate._recorded import PREFIX, Recorded, recorded, reply_text
 from unift.evaluate._result import Result
@@ -61,9 +62,9 @@ def score(
             for some, row in zip(texts, rows, strict=True)
         )
     means = {name: _mean(values) for name, values in scores.items()}
-    if task.kind == "labels":
+    if task.kind == "labels" and classification.available():
         given = [reply_text(reply) for reply in replies]
-        means["macro_f1"] = macro_f1(given, [row.target for row in rows])
+        means["macro_f1"] = classification.macro_f1(given, [row.target for row in rows])
     return Result(
         candidate.name, candidate.reference, candidate.about, tuple(replies), scores, means,
         draws, agreement or None, usd_per_1000(price_of(candidate.reference), replies),

@@ -10,6 +10,7 @@ from typing import Any
 
 from unift._home import home
 from unift.errors import DataError, UsageError
+from unift.evaluate import _classification as classification
 from unift.evaluate._candidates import (
     Candidate,
     Source,
@@ -18,7 +19,6 @@ from unift.evaluate._candidates import (
     run_of,
 )
 from unift.evaluate._json_fields import field_table
-from unift.evaluate._metrics import confusion, label_table
 from unift.evaluate._recorded import Recorded, reply_text
 from unift.evaluate._result import Evaluation, Result
 from unift.evaluate._rows import Row, fingerprint
@@ -161,10 +161,14 @@ def tables(results: Sequence[Result], rows: Sequence[Row], task: Task) -> dict[s
     texts = {one.name: [reply_text(reply) for reply in one.replies] for one in results}
     if task.kind == "json":
         return {"fields": field_table(texts, targets)}
-    if task.kind == "labels":
+    if task.kind == "labels" and classification.available():
         return {
-            "labels": {name: label_table(given, targets) for name, given in texts.items()},
-            "confusion": {name: confusion(given, targets) for name, given in texts.items()},
+            "labels": {
+                name: classification.label_table(given, targets) for name, given in texts.items()
+            },
+            "confusion": {
+                name: classification.confusion(given, targets) for name, given in texts.items()
+            },
         }
     return {}
 
