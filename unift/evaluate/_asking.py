@@ -24,10 +24,14 @@ _REMOTE = 8
 
 @dataclass(frozen=True)
 class Answers:
-    """Replies of each candidate, in the order of the candidates and rows, and what to say of it."""
+    """Replies of each candidate, in the order of the candidates and rows, and what to say of it.
+
+    `left` is what is left of the budget.
+    """
 
     replies: list[list[Reply]]
     said: list[str]
+    left: float | None
 
 
 def ask(
@@ -97,7 +101,7 @@ def ask(
             f"{doubt} questions were under way when an earlier evaluation was killed; their "
             "answers were lost, so they were asked again and may have been charged twice."
         )
-    return Answers([answers[one.name] for one in candidates], said)
+    return Answers([answers[one.name] for one in candidates], said, left)
 
 
 class _Shelf:
@@ -149,7 +153,7 @@ class _Bill:
         self.identity = identity_of(candidate.source)
         self.questions = [Question(candidate.shape(row.prompt), row.tools) for row in rows]
         source = candidate.source
-        self.remote = isinstance(source, str) and _remote(source)
+        self.remote = isinstance(source, str) and is_remote(source)
         self.price: AnswerPrice | None = price_of(candidate.reference) if self.remote else None
         asker = Asker(store, sampling, reuse=reuse)
         self.missing = list(asker.missing(self.identity, self.questions).values())
@@ -178,16 +182,26 @@ def _announce(bills: Sequence[_Bill], notice: Notice) -> None:
 
 def _check_prices(bills: dict[str, _Bill]) -> None:
     for one in bills.values():
-        if one.remote and one.missing and one.price is None:
-            raise UsageError(
-                f"The price of answers of {one.name} is not known, so no budget can be kept.",
-                code="unknown_price",
-                where="budget_usd",
-                fix="leave the budget out, and bound the cost with limit=N (--limit)",
-            )
+        if one.remote and one.missing:
+            check_price(one.name, one.price)
 
 
-def _remote(reference: str) -> bool:
+def check_price(name: str, price: AnswerPrice | None) -> None:
+    """A budget needs prices.
+
+    Raises:
+        UsageError: This one is not known.
+    """
+    if price is None:
+        raise UsageError(
+            f"The price of answers of {name} is not known, so no budget can be kept.",
+            code="unknown_price",
+            where="budget_usd",
+            fix="leave the budget out, and bound the cost with limit=N (--limit)",
+        )
+
+
+def is_remote(reference: str) -> bool:
     """Whether somebody else's machine answers, one call each."""
     from unift.provider import get_provider
     from unift.reference import parse

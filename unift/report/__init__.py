@@ -9,6 +9,7 @@ from unift.report._estimate_page import write_estimate
 from unift.report._format import plain
 from unift.report._migration import migration_markdown, migration_page
 from unift.report._page import write_report
+from unift.report._vote import vote_page
 
 __all__ = [
     "Curves",
@@ -16,6 +17,7 @@ __all__ = [
     "migration_page",
     "plain",
     "read_curves",
+    "vote_page",
     "write_estimate",
     "write_report",
 ]

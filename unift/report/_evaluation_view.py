@@ -68,6 +68,7 @@ def evaluation_view(doc: Doc) -> dict[str, Any]:
         "confusion": _confusion(doc),
         "question": _question(doc),
         "forgetting": _forgetting(doc),
+        "preference": doc.get("preference"),
         "priced": any(one.get("usd_per_1000_answers") is not None for one in doc["candidates"]),
         "names": [one["name"] for one in doc["candidates"]],
         "samples": [_sample(one, shares[deciding]) for one in doc.get("samples", [])],
