@@ -53,6 +53,15 @@ class Completes(Protocol):
         ...
 
 
+@runtime_checkable
+class Reads(Protocol):
+    """A `Model` whose weights are here, so that it can say how well it expects a text."""
+
+    def losses(self, texts: Sequence[str]) -> Sequence[tuple[float, int]]:
+        """Per text: the sum of -log p of its tokens in nats, and the number of those tokens."""
+        ...
+
+
 class Check(Frozen):
     """One thing that `unift doctor` looked at. `ok` is None for what is merely worth knowing.
 

@@ -1,4 +1,4 @@
-"""One answer in the making: its tokens, its text as it grows, its stop texts, its dice.
+"""One answer in the making: its tokens, its dice, and for a stream its text and its stop texts.
 
 Every row keeps its own temperature, seed, length and stop texts, whatever else is in its batch. A
 token is drawn as the maximum of scores plus Gumbel noise (Gumbel 1954; the same distribution as
@@ -13,7 +13,9 @@ from typing import Protocol
 import torch
 
 from unift.engine import Delta, Prepared, TokenLogprob
+from unift.provider import Sampling
 
+Likely = Sequence[tuple[int, float]]  # token and log probability, likeliest first
 _NOT_WHOLE = "\ufffd"  # what a tokenizer gives for the first bytes of a character
 
 
@@ -25,8 +27,102 @@ class Words(Protocol):
     def is_stop(self, token: int) -> bool: ...
 
 
-class Row:
-    """One answer.
+class Answer:
+    """One answer as a batch sees it.
+
+    Args:
+        tokens: The prompt.
+        sampling: How it is drawn.
+        adapter: peft's name of the adapter that answers; used where a batch mixes them.
+        top: Log probabilities: None for none, 0 for those of the drawn tokens, else also for so
+            many of the likeliest.
+    """
+
+    def __init__(
+        self, tokens: Sequence[int], sampling: Sampling, adapter: str = "", top: int | None = None
+    ) -> None:
+        self.prompt = tokens
+        self.adapter = adapter
+        self.top = top
+        self.done = False
+        self.last = 0  # the token drawn last
+        self._sampling = sampling
+        self._dice: torch.Generator | None = None
+
+    @property
+    def draws(self) -> bool:
+        return self._sampling.temperature > 0
+
+    def draw(self, scores: torch.Tensor) -> int:
+        """A token for scores over the vocabulary (float32, on the CPU)."""
+        wanted = self._sampling
+        if self._dice is None:
+            self._dice = torch.Generator()
+            if wanted.seed is not None:
+                self._dice.manual_seed(wanted.seed)
+            else:
+                self._dice.seed()
+        warm = scores / wanted.temperature
+        if wanted.top_p < 1:
+            order = torch.argsort(warm, descending=True)
+            share = torch.softmax(warm[order], dim=-1)
+            warm[order[share.cumsum(-1) - share >= wanted.top_p]] = -torch.inf
+        uniform = torch.rand(warm.shape, generator=self._dice).clamp_min(1e-20)
+        return int(torch.argmax(warm - torch.log(-torch.log(uniform))))
+
+    def take(self, token: int, logprob: float | None, likely: Likely) -> None:
+        """One more token, with the logarithm of its probability and the likeliest ones."""
+        raise NotImplementedError
+
+
+class Whole(Answer):
+    """An answer that nobody reads before it is whole. Stops are tokens.
+
+    Args:
+        number: Its place among the questions.
+        room: How many tokens it may have.
+        stops: Tokens that end it.
+    """
+
+    def __init__(
+        self,
+        number: int,
+        tokens: Sequence[int],
+        sampling: Sampling,
+        *,
+        room: int,
+        stops: frozenset[int],
+    ) -> None:
+        super().__init__(tokens, sampling, top=0)
+        self.number = number
+        self.room = room
+        self.seconds = 0.0
+        self._stops = stops
+        self.restart()
+
+    @property
+    def most(self) -> int:
+        """Tokens that it may come to, prompt included."""
+        return len(self.prompt) + self.room
+
+    def restart(self) -> None:
+        """Forget what was drawn."""
+        self.kept: list[int] = []
+        self.stopped = self.done = False
+        self.logprob = 0.0  # of the tokens kept, natural logarithm
+        self._dice = None
+
+    def take(self, token: int, logprob: float | None, likely: Likely) -> None:
+        self.last = token
+        self.stopped = token in self._stops
+        if not self.stopped:
+            self.kept.append(token)
+            self.logprob += logprob or 0.0
+        self.done = self.stopped or len(self.kept) >= self.room
+
+
+class Row(Answer):
+    """One answer that is read while it grows.
 
     Args:
         prepared: The question.
@@ -38,11 +134,10 @@ class Row:
     def __init__(
         self, prepared: Prepared, adapter: str, words: Words, tell: Callable[[Delta], bool]
     ) -> None:
+        turn = prepared.turn
+        super().__init__(prepared.tokens, turn.sampling, adapter, turn.top_logprobs)
         self.prepared = prepared
-        self.adapter = adapter
-        self.done = False
-        self.last = 0  # the token drawn last
-        self._turn = prepared.turn
+        self._turn = turn
         self._words = words
         self._tell = tell
         self._tokens: list[int] = []
@@ -52,42 +147,21 @@ class Row:
         self._window = self._read = 0
         self._sent = 0
         self._logprobs: list[TokenLogprob] = []
-        self._dice = torch.Generator()
-        if self._turn.sampling.seed is not None:
-            self._dice.manual_seed(self._turn.sampling.seed)
-        else:
-            self._dice.seed()
         # Text that may turn out to be the beginning of a stop text is held back.
         self._hold = max((len(text) for text in self._turn.stop), default=1) - 1
 
-    @property
-    def wants_logprobs(self) -> bool:
-        return self._turn.top_logprobs is not None
-
-    @property
-    def draws(self) -> bool:
-        return self._turn.sampling.temperature > 0
-
-    def draw(self, scores: torch.Tensor) -> int:
-        """A token for scores over the vocabulary (float32, on the CPU)."""
-        wanted = self._turn.sampling
-        warm = scores / wanted.temperature
-        if wanted.top_p < 1:
-            order = torch.argsort(warm, descending=True)
-            share = torch.softmax(warm[order], dim=-1)
-            warm[order[share.cumsum(-1) - share >= wanted.top_p]] = -torch.inf
-        uniform = torch.rand(warm.shape, generator=self._dice).clamp_min(1e-20)
-        return int(torch.argmax(warm - torch.log(-torch.log(uniform))))
-
-    def take(self, token: int, logprobs: torch.Tensor | None) -> None:
-        """One more token; tells what is new."""
+    def take(self, token: int, logprob: float | None, likely: Likely) -> None:
+        """Tells what is new."""
         self.last = token
         if self._words.is_stop(token):
             self._finish("stop", self._text + self._tail(), counted=len(self._tokens) + 1)
             return
         self._tokens.append(token)
-        if logprobs is not None:
-            self._logprobs.append(self._logprob(token, logprobs))
+        if logprob is not None:
+            top = tuple((self._words.decode([one]), value) for one, value in likely)
+            self._logprobs.append(
+                TokenLogprob(token=self._words.decode([token]), logprob=logprob, top=top)
+            )
         tail = self._tail()
         text = self._text + tail
         cuts = [at for stop in self._turn.stop if (at := text.find(stop)) >= 0]
@@ -121,27 +195,28 @@ class Row:
         if not self._tell(piece):
             self.done = True
 
-    def _logprob(self, token: int, logprobs: torch.Tensor) -> TokenLogprob:
-        many = self._turn.top_logprobs or 0
-        top = torch.topk(logprobs, many) if many else None
-        likely = (
-            ()
-            if top is None
-            else tuple(
-                (self._words.decode([int(i)]), float(v))
-                for v, i in zip(top.values, top.indices, strict=True)
-            )
-        )
-        return TokenLogprob(
-            token=self._words.decode([token]), logprob=float(logprobs[token]), top=likely
-        )
 
+def take(rows: Sequence[Answer], scores: torch.Tensor) -> None:
+    """Draw the next token of every row from its scores (rows x vocabulary) and hand it over.
 
-def take(rows: Sequence[Row], scores: torch.Tensor) -> None:
-    """Draw the next token of every row from its scores (rows x vocabulary) and hand it over."""
-    likeliest: list[int] = scores.argmax(dim=-1).tolist()
+    Log probabilities are the model's own, whatever the temperature.
+    """
+    tokens: list[int] = scores.argmax(dim=-1).tolist()
     for i, row in enumerate(rows):
-        own = scores[i].float().cpu() if row.draws or row.wants_logprobs else None
-        token = row.draw(own) if own is not None and row.draws else likeliest[i]
-        known = torch.log_softmax(own, dim=-1) if own is not None and row.wants_logprobs else None
-        row.take(token, known)
+        if row.draws:
+            tokens[i] = row.draw(scores[i].float().cpu())
+    known: dict[int, float] = {}
+    likely: dict[int, Likely] = {}
+    asking = [i for i, row in enumerate(rows) if row.top is not None]
+    if asking:
+        own = (scores if len(asking) == len(rows) else scores[asking]).float()
+        total = own.logsumexp(dim=-1)
+        taken = torch.tensor([[tokens[i]] for i in asking], device=own.device)
+        values: list[float] = (own.gather(1, taken)[:, 0] - total).tolist()
+        known = dict(zip(asking, values, strict=True))
+        for place, i in enumerate(asking):
+            if rows[i].top:
+                found = torch.topk(own[place] - total[place], rows[i].top or 0)
+                likely[i] = list(zip(found.indices.tolist(), found.values.tolist(), strict=True))
+    for i, row in enumerate(rows):
+        row.take(tokens[i], known.get(i), likely.get(i, ()))

@@ -20,7 +20,7 @@ from unift.errors import DataError
 from unift_local.answering import Row
 from unift_local.inference import _dtype, _load, _quiet, _tokenizer
 from unift_local.models import download, resolve_model
-from unift_local.running import Forward, Group
+from unift_local.running import Batch, Forward
 
 _BASE = "__base__"  # peft's name for "no adapter"
 
@@ -54,9 +54,7 @@ class LocalEngine:
         self._adapters: OrderedDict[str, str] = OrderedDict()  # folder -> peft's name, oldest first
         self._most = max_adapters
         self._made = 0
-        self._forward = Forward(self._model, self._model.config)
-        self._groups: list[Group] = []
-        self._joining: list[Row] = []
+        self._batch = Batch(Forward(self._model, self._model.config), self._pad)
         template = str(getattr(self._tokenizer, "chat_template", "") or "")
         self.takes_tools = "tools" in template
 
@@ -90,36 +88,23 @@ class LocalEngine:
     @property
     def running(self) -> int:
         """How many rows are being answered, those included that join at the next step."""
-        return len(self._joining) + sum(len(group.rows) for group in self._groups)
+        return len(self._batch.rows)
 
     def join(self, prepared: Prepared, tell: Callable[[Delta], bool]) -> None:
         """Take a turn in, its adapter loaded if need be. See `Engine.join`."""
         with _quiet():
             name = self._name(prepared.turn.adapter)
-        self._joining.append(Row(prepared, name, self, tell))
+        self._batch.join(Row(prepared, name, self, tell))
 
     def step(self) -> int:
         """One token for every row; new ones have their prompts read first. See `Engine.step`."""
         with _quiet(), torch.inference_mode():
-            mixed = bool(self._adapters)
-            for group in self._groups:
-                group.step(self._model, mixed)
-                group.drop_finished()
-            if self._joining:
-                rows, self._joining = self._joining, []
-                new = Group(rows, self._model, self._forward, self._pad, mixed)
-                new.drop_finished()
-                self._groups.append(new)
-            self._groups = [group for group in self._groups if group.rows]
-            if all(group.mergeable for group in self._groups):
-                for group in self._groups[1:]:
-                    self._groups[0].merge(group)
-                del self._groups[1:]
+            self._batch.step(self._model, mixed=bool(self._adapters))
         return self.running
 
     def abandon(self) -> None:
         """Forget every row. See `Engine.abandon`."""
-        self._joining, self._groups = [], []
+        self._batch.clear()
 
     def close(self) -> None:
         """Free the memory. Closing twice is fine."""
@@ -144,8 +129,7 @@ class LocalEngine:
         if folder not in self._adapters:
             self._adapters[folder] = self._load(folder)
         self._adapters.move_to_end(folder)
-        busy = {row.adapter for group in self._groups for row in group.rows}
-        busy |= {row.adapter for row in self._joining} | {self._adapters[folder]}
+        busy = {row.adapter for row in self._batch.rows} | {self._adapters[folder]}
         idle = [one for one, name in self._adapters.items() if name not in busy]
         # A batch may need more than the bound; then it holds again when rows have left.
         for one in idle[: max(0, len(self._adapters) - self._most)]:

@@ -5,15 +5,15 @@ from __future__ import annotations
 import gc
 import json
 import logging
-import time
 import warnings
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, cast
 
 import torch
-from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig
+from transformers import AutoModelForCausalLM, AutoTokenizer
 from transformers.utils import logging as transformers_logging
 
 from unift.data.rendering import prompt_text, stop_token_ids
@@ -21,13 +21,12 @@ from unift.engine import read_calls
 from unift.errors import DataError, UsageError
 from unift.provider import Messages, Reply, Sampling
 from unift_local import guards
+from unift_local.answering import Whole
 from unift_local.export import read_card
+from unift_local.generating import answer_all
 from unift_local.models import BaseModelFiles, download, resolve_model
 from unift_local.rundir import running_jobs
-
-#: Limits of one batch: rows, and tokens (prompt and answer, padded) that its cache holds.
-_BATCH_ROWS = 32
-_BATCH_TOKENS = 32_768
+from unift_local.running import Batch, Forward
 
 
 class LocalModel:
@@ -93,7 +92,6 @@ class LocalModel:
             self._tokenizer = _tokenizer(adapter or self._path, self._path)
         self._model.eval()
         self._stops = sorted(stop_token_ids(self._tokenizer, self._model.generation_config))
-        self._tokenizer.padding_side = "left"
         if self._tokenizer.pad_token is None:
             self._tokenizer.pad_token = self._tokenizer.eos_token
 
@@ -115,30 +113,63 @@ class LocalModel:
     ) -> list[Reply]:
         """Answer many conversations, in the order given; `tools` are on offer in all of them.
 
-        `Reply.seconds` is the time of the batch divided by its rows. With sampling, answers repeat
-        only for the same conversations in the same call, because a batch shares its random numbers.
+        `Reply.seconds` is an answer's share of the time of its batch. With a seed, an answer
+        depends on its conversation alone (the second of two equal ones is drawn anew).
+        `Reply.logprob` is that of the text, without the token that ends it.
 
         Raises:
             DataError: A conversation that the chat template refuses or that fills the context.
+            ProviderError: The card has too little memory for one answer.
         """
         wanted = sampling or Sampling(temperature=0.0, top_p=1.0, max_tokens=256)
-        prompts = [
-            self._encode(messages, number, tools) for number, messages in enumerate(conversations)
-        ]
+        stops = frozenset(self._stops)
+        rows: list[Whole] = []
+        seen: Counter[tuple[int, ...]] = Counter()
+        for number, messages in enumerate(conversations):
+            prompt = self._encode(messages, number, tools)
+            room = wanted.max_tokens
+            if self._context is not None:
+                room = min(room, self._context - len(prompt))
+            own = wanted
+            if wanted.seed is not None and wanted.temperature > 0:
+                own = wanted.model_copy(update={"seed": wanted.seed + seen[tuple(prompt)]})
+                seen[tuple(prompt)] += 1
+            rows.append(Whole(number, prompt, own, room=room, stops=stops))
         replies: dict[int, Reply] = {}
-        devices = [self._model.device.index or 0] if self._model.device.type == "cuda" else []
-        with _quiet(), torch.random.fork_rng(devices=devices), torch.inference_mode():
-            if wanted.seed is not None:
-                torch.manual_seed(wanted.seed)
-            for batch in self._batches([len(prompt) for prompt in prompts], wanted.max_tokens):
-                for number, reply in self._answer(batch, prompts, wanted):
-                    if tools:
-                        text, calls = read_calls(reply.text)
-                        reply = reply.model_copy(update={"text": text, "tool_calls": calls})
-                    replies[number] = reply
-                    if on_reply is not None:
-                        on_reply(number, reply)
-        return [replies[number] for number in range(len(prompts))]
+
+        def done(row: Whole) -> None:
+            reply = replies[row.number] = self._reply(row, bool(tools))
+            if on_reply is not None:
+                on_reply(row.number, reply)
+
+        with _quiet(), torch.inference_mode():
+            # The signature of the base: a wrapper around it hides what it takes.
+            forward = Forward(self._base, self._base.config)
+            batch = Batch(forward, self._tokenizer.pad_token_id)
+            answer_all(self._model, batch, rows, done)
+        return [replies[number] for number in range(len(rows))]
+
+    def losses(self, texts: Sequence[str]) -> list[tuple[float, int]]:
+        """See `unift.verbs.Reads`."""
+        from unift_local.reading import losses
+
+        with _quiet(), torch.inference_mode():
+            return losses(self._model, self._tokenizer, texts, self._context)
+
+    def _reply(self, row: Whole, tools: bool) -> Reply:
+        text = self._tokenizer.decode(row.kept, skip_special_tokens=True)
+        calls: tuple[dict[str, Any], ...] = ()
+        if tools:
+            text, calls = read_calls(text)
+        return Reply(
+            text=text,
+            finish_reason="stop" if row.stopped else "length",
+            prompt_tokens=len(row.prompt),
+            completion_tokens=len(row.kept) + row.stopped,
+            seconds=row.seconds,
+            tool_calls=calls,
+            logprob=row.logprob,
+        )
 
     def close(self) -> None:
         """Free the model's memory. Closing twice is fine."""
@@ -161,71 +192,6 @@ class LocalModel:
                 fix="shorten the conversation, or use a model with a longer context",
             )
         return ids
-
-    def _batches(self, lengths: Sequence[int], max_tokens: int) -> Iterator[list[int]]:
-        """Rows of like length together; a row whose answer the context cuts short goes alone."""
-        batch: list[int] = []
-        for number in sorted(range(len(lengths)), key=lambda i: (-lengths[i], i)):
-            alone = self._context is not None and lengths[number] + max_tokens > self._context
-            widest = lengths[batch[0]] if batch else lengths[number]
-            full = (len(batch) + 1) * (widest + max_tokens) > _BATCH_TOKENS
-            if batch and (alone or full or len(batch) == _BATCH_ROWS):
-                yield batch
-                batch = []
-            if alone:
-                yield [number]
-            else:
-                batch.append(number)
-        if batch:
-            yield batch
-
-    def _answer(
-        self, batch: list[int], prompts: Sequence[list[int]], wanted: Sampling
-    ) -> Iterator[tuple[int, Reply]]:
-        width = max(len(prompts[number]) for number in batch)
-        room = wanted.max_tokens
-        if self._context is not None:
-            room = min(room, self._context - width)
-        padded = self._tokenizer.pad(
-            {"input_ids": [prompts[number] for number in batch]}, return_tensors="pt"
-        ).to(self._model.device)
-        began = time.perf_counter()
-        output = self._model.generate(
-            input_ids=padded["input_ids"],
-            attention_mask=padded["attention_mask"],
-            generation_config=self._generation(wanted, room),
-        )
-        answers = output[:, padded["input_ids"].shape[1] :].tolist()
-        seconds = (time.perf_counter() - began) / len(batch)
-        for number, answer in zip(batch, answers, strict=True):
-            end = next((i for i, token in enumerate(answer) if token in self._stops), None)
-            kept = answer if end is None else answer[:end]
-            reply = Reply(
-                text=self._tokenizer.decode(kept, skip_special_tokens=True),
-                finish_reason="length" if end is None else "stop",
-                prompt_tokens=len(prompts[number]),
-                completion_tokens=len(kept) + (end is not None),
-                seconds=seconds,
-            )
-            yield number, reply
-
-    def _generation(self, wanted: Sampling, room: int) -> GenerationConfig:
-        """Exactly what was asked for: the model's own sampling defaults do not mix in."""
-        drawn: dict[str, Any] = {"do_sample": False}
-        if wanted.temperature > 0:
-            drawn = {
-                "do_sample": True,
-                "temperature": wanted.temperature,
-                "top_p": wanted.top_p,
-                "top_k": 0,
-            }
-        return GenerationConfig(
-            max_new_tokens=room,
-            eos_token_id=self._stops,
-            pad_token_id=self._tokenizer.pad_token_id,
-            use_cache=True,
-            **drawn,
-        )
 
 
 class _Wanted:

@@ -21,7 +21,7 @@ from torch.nn.functional import pad
 from transformers import DynamicCache
 from transformers.cache_utils import DynamicLayer
 
-from unift_local.answering import Row, take
+from unift_local.answering import Answer, take
 
 
 class Forward:
@@ -58,16 +58,16 @@ class Group:
     """Rows with one cache. Made from rows whose prompts are read now."""
 
     def __init__(
-        self, rows: Sequence[Row], model: Any, forward: Forward, pad_id: int, mixed: bool
+        self, rows: Sequence[Answer], model: Any, forward: Forward, pad_id: int, mixed: bool
     ) -> None:
         self.rows = list(rows)
         self._forward = forward
-        width = max(len(row.prepared.tokens) for row in rows)
+        width = max(len(row.prompt) for row in rows)
         ids = torch.full((len(rows), width), pad_id, dtype=torch.long)
         self.mask = torch.zeros((len(rows), width), dtype=torch.long)
         for i, row in enumerate(rows):
-            ids[i, width - len(row.prepared.tokens) :] = torch.tensor(row.prepared.tokens)
-            self.mask[i, width - len(row.prepared.tokens) :] = 1
+            ids[i, width - len(row.prompt) :] = torch.tensor(row.prompt)
+            self.mask[i, width - len(row.prompt) :] = 1
         ids, self.mask = ids.to(model.device), self.mask.to(model.device)
         self.cache: Any = DynamicCache(config=forward.config)
         take(self.rows, forward(model, ids, self.mask, self.cache, self._names(mixed)))
@@ -124,3 +124,51 @@ class Group:
 
     def _names(self, mixed: bool) -> list[str] | None:
         return [row.adapter for row in self.rows] if mixed else None
+
+
+class Batch:
+    """Everybody who is being answered by one model."""
+
+    def __init__(self, forward: Forward, pad_id: int) -> None:
+        self._forward = forward
+        self._pad = pad_id
+        self._groups: list[Group] = []
+        self._joining: list[Answer] = []
+
+    @property
+    def rows(self) -> list[Answer]:
+        """Those included that join at the next step."""
+        return [*(row for group in self._groups for row in group.rows), *self._joining]
+
+    @property
+    def open(self) -> bool:
+        """Whether a row that joins now will become one with the others."""
+        return all(group.mergeable for group in self._groups)
+
+    def join(self, row: Answer) -> None:
+        self._joining.append(row)
+
+    def clear(self) -> None:
+        """Forget every row."""
+        self._groups, self._joining = [], []
+
+    def step(self, model: Any, mixed: bool = False) -> None:
+        """One token for every row; new ones have their prompts read first.
+
+        Args:
+            model: Who answers.
+            mixed: Whether every row names the adapter that answers it.
+        """
+        for group in self._groups:
+            group.step(model, mixed)
+            group.drop_finished()
+        if self._joining:
+            rows, self._joining = self._joining, []
+            new = Group(rows, model, self._forward, self._pad, mixed)
+            new.drop_finished()
+            self._groups.append(new)
+        self._groups = [group for group in self._groups if group.rows]
+        if self.open:
+            for group in self._groups[1:]:
+                self._groups[0].merge(group)
+            del self._groups[1:]

@@ -235,7 +235,7 @@ def test_the_page_is_usable_by_keyboard_and_on_a_phone(chromium: Any, data: str)
     for number in range(2, N - 1):
         view.click(".choose button >> nth=0")
         view.wait_for_url("**/" if number == N - 2 else f"**/?n={number + 1}")
-    view.click("text=Finish")
+    view.click("button:has-text('Finish')")
     view.wait_for_selector("text=The voting is over")
     view.close()
     found = sitting.finish()

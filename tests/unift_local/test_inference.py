@@ -90,7 +90,7 @@ def test_an_answer_ends_at_the_stop_token_and_says_why(base: Any) -> None:
     replies = base.chat_many([ask("go")] * 12, hot)
     stopped = [one for one in replies if one.finish_reason == "stop"]
     assert stopped, "250 draws from 261 tokens should hit the stop token"
-    assert all((one.completion_tokens or 0) < 250 for one in stopped)
+    assert all((one.completion_tokens or 0) <= 250 for one in stopped)
     assert all("<|end|>" not in one.text for one in replies)
     short = base.chat(ask("go"), Sampling(max_tokens=1))
     assert (short.completion_tokens, short.finish_reason) == (1, "length")

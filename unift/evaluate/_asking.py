@@ -1,11 +1,9 @@
-"""Every candidate's answers: each model opened once, the cheaper ones first."""
+"""Every candidate's answers, the cheaper ones first, within one budget."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from functools import partial
-from typing import Any
 
 from unift.errors import UsageError
 from unift.evaluate._answers import AnswerStore, Asker, Question
@@ -13,6 +11,7 @@ from unift.evaluate._candidates import Candidate, Source, identity_of
 from unift.evaluate._cost import AnswerPrice, Purse, most, price_of
 from unift.evaluate._recorded import Recorded
 from unift.evaluate._rows import Row
+from unift.evaluate._shelf import Shelf, in_order, is_remote
 from unift.provider import Model, Reply, Sampling
 
 Progress = Callable[[int, int], None]
@@ -22,120 +21,102 @@ Notice = Callable[[str], None]
 _REMOTE = 8
 
 
-@dataclass(frozen=True)
-class Answers:
-    """Replies of each candidate, in the order of the candidates and rows, and what to say of it.
+class Session:
+    """Everybody's answers within one evaluation: one store, one budget, one model in memory.
 
-    `left` is what is left of the budget.
+    Args:
+        concurrency: Questions under way at a time; None: `_REMOTE` for models behind a network,
+            whole batches for those on this machine.
+        reuse: False asks again what was asked before.
+        budget_usd: Of all questions of the session together; None does not count.
+        notice: Called with sentences before anything is asked.
+        progress: Called with (answers so far, answers in all) of each `ask`.
+        shelf: Where models come from.
     """
 
-    replies: list[list[Reply]]
-    said: list[str]
-    left: float | None
+    def __init__(
+        self,
+        *,
+        concurrency: int | None = None,
+        reuse: bool = True,
+        budget_usd: float | None = None,
+        notice: Notice | None = None,
+        progress: Progress | None = None,
+        shelf: Shelf | None = None,
+    ) -> None:
+        self._concurrency, self._reuse, self._left = concurrency, reuse, budget_usd
+        self._notice, self._progress = notice, progress
+        self._shelf = shelf or Shelf()
+        self._store = AnswerStore()
+        self._doubt = 0
 
-
-def ask(
-    candidates: Sequence[Candidate],
-    rows: Sequence[Row],
-    sampling: Sampling,
-    *,
-    concurrency: int | None,
-    reuse: bool,
-    budget_usd: float | None,
-    notice: Notice | None,
-    progress: Progress | None,
-) -> Answers:
-    """Every candidate's answers. Candidates of one model follow each other, so that it is loaded
-    once and freed before the next one comes.
-
-    Raises:
-        LimitError: The budget does not hold what the next question may cost.
-        UsageError: A budget is given, and the price of a remote model is not known.
-    """
-    store = AnswerStore()
-    answers: dict[str, list[Reply]] = {}
-    # Baselines first: when something is wrong with the data the cheaper models show it.
-    order = [*candidates[1:], candidates[0]]
-    for one in order:
-        if isinstance(one.source, Recorded):
-            draws = [one.source.draws(row.prompt, row.tools) for row in rows]
-            answers[one.name] = [some[0] for some in draws]
-    live = [one for one in order if not isinstance(one.source, Recorded)]
-    doubt, left = 0, budget_usd
-    try:
-        bills = {one.name: _Bill(one, rows, sampling, store, reuse) for one in live}
-        if notice is not None:
-            _announce(list(bills.values()), notice)
-        if budget_usd is not None:
-            _check_prices(bills)
-        with _Shelf() as shelf:
-            for source in _distinct([one.source for one in live]):
-                for one in live:
-                    if one.source is not source and one.source != source:
-                        continue
-                    bill = bills[one.name]
-                    purse = (
-                        Purse(left, bill.price, sampling)
-                        if left is not None and bill.price
-                        else None
-                    )
-                    asker = Asker(
-                        store,
-                        sampling,
-                        concurrency=concurrency or (_REMOTE if bill.remote else None),
-                        reuse=reuse,
-                        purse=purse,
-                    )
-                    told = _teller(progress, len(answers), len(order), len(rows))
-                    answers[one.name] = asker.ask(
-                        partial(shelf.get, source), bill.identity, bill.questions, told
-                    )
-                    doubt += asker.in_doubt
-                    if purse is not None and left is not None:
-                        left -= purse.spent
-    finally:
-        store.close()
-    said: list[str] = []
-    if doubt:
-        said.append(
-            f"{doubt} questions were under way when an earlier evaluation was killed; their "
-            "answers were lost, so they were asked again and may have been charged twice."
-        )
-    return Answers([answers[one.name] for one in candidates], said, left)
-
-
-class _Shelf:
-    """The one model in memory; the next one takes over its weights where it can."""
-
-    def __init__(self) -> None:
-        self._source: Source | None = None
-        self._model: Model | None = None
-
-    def get(self, source: Source) -> Model:
-        from unift.reference import load
-
-        if not isinstance(source, str):
-            return source
-        if self._model is not None and self._source == source:
-            return self._model
-        old, self._model = self._model, None
-        if old is not None and not hasattr(old, "become"):
-            old.close()
-            old = None
-        try:
-            new = load(source, reuse=old) if old is not None else load(source)
-            self._source, self._model = source, new
-        finally:
-            if old is not None and self._model is not old:
-                old.close()
-        return new
-
-    def __enter__(self) -> _Shelf:
+    def __enter__(self) -> Session:
         return self
 
     def __exit__(self, *_: object) -> None:
-        if self._model is not None:
-            self._model.close()
+        self._shelf.close()
+        self._store.close()
+
+    @property
+    def said(self) -> list[str]:
+        """What a reader of the result should know."""
+        if not self._doubt:
+            return []
+        return [
+            f"{self._doubt} questions were under way when an earlier evaluation was killed; their "
+            "answers were lost, so they were asked again and may have been charged twice."
+        ]
+
+    def model(self, source: Source) -> Model:
+        """The model itself, in memory until the next one is asked for."""
+        return self._shelf.get(source)
+
+    def ask(
+        self, candidates: Sequence[Candidate], rows: Sequence[Row], sampling: Sampling
+    ) -> list[list[Reply]]:
+        """Every candidate's answers, in the order of the candidates and rows.
+
+        Candidates of one model follow each other, and models on one base, so that weights are
+        loaded once and freed before others come.
+
+        Raises:
+            LimitError: The budget does not hold what the next question may cost.
+            UsageError: A budget is given, and the price of a remote model is not known.
+        """
+        answers: dict[str, list[Reply]] = {}
+        # Baselines first: when something is wrong with the data the cheaper models show it.
+        order = [*candidates[1:], candidates[0]]
+        for one in order:
+            if isinstance(one.source, Recorded):
+                draws = [one.source.draws(row.prompt, row.tools) for row in rows]
+                answers[one.name] = [some[0] for some in draws]
+        live = [one for one in order if not isinstance(one.source, Recorded)]
+        bills = {one.name: _Bill(one, rows, sampling, self._store, self._reuse) for one in live}
+        if self._notice is not None:
+            _announce(list(bills.values()), self._notice)
+        if self._left is not None:
+            _check_prices(bills)
+        for source in in_order([one.source for one in live]):
+            for one in live:
+                if one.source is not source and one.source != source:
+                    continue
+                told = _teller(self._progress, len(answers), len(order), len(rows))
+                answers[one.name] = self._one(source, bills[one.name], sampling, told)
+        return [answers[one.name] for one in candidates]
+
+    def _one(self, source: Source, bill: _Bill, sampling: Sampling, told: Progress) -> list[Reply]:
+        purse = None
+        if self._left is not None and bill.price:
+            purse = Purse(self._left, bill.price, sampling)
+        at_once = self._concurrency
+        if at_once is None:
+            at_once = _REMOTE if bill.remote else self._shelf.at_once(source)
+        asker = Asker(self._store, sampling, concurrency=at_once, reuse=self._reuse, purse=purse)
+        found = asker.ask(partial(self._shelf.get, source), bill.identity, bill.questions, told)
+        self._doubt += asker.in_doubt
+        if purse is not None and self._left is not None:
+            self._left -= purse.spent
+        return found
 
 
 class _Bill:
@@ -201,23 +182,6 @@ def check_price(name: str, price: AnswerPrice | None) -> None:
         )
 
 
-def is_remote(reference: str) -> bool:
-    """Whether somebody else's machine answers, one call each."""
-    from unift.provider import get_provider
-    from unift.reference import parse
-
-    found = parse(reference)
-    if found.scheme == "http":
-        return True
-    if found.scheme == "run":
-        from unift.runs import run as get_run
-
-        return get_provider(get_run(found.rest).provider).capabilities().place == "remote"
-    if found.scheme in ("demo", "path", "hf"):
-        return False
-    return get_provider(found.scheme).capabilities().place == "remote"
-
-
 def _teller(
     progress: Progress | None, finished: int, candidates: int, rows: int
 ) -> Callable[[int, int], None]:
@@ -228,11 +192,3 @@ def _teller(
             progress(finished * rows + round(rows * done / total), candidates * rows)
 
     return tell
-
-
-def _distinct(sources: Sequence[Any]) -> list[Source]:
-    found: list[Source] = []
-    for source in sources:
-        if not any(source is one or source == one for one in found):
-            found.append(source)
-    return found

@@ -10,7 +10,6 @@ from unift.provider import Model, Sampling
 
 # `import unift` imports this module, so whatever does the work waits for the first call.
 if TYPE_CHECKING:
-    from unift.evaluate._forgetting import Forgotten
     from unift.evaluate._judge import Judge
     from unift.evaluate._metrics import Metric, Score
     from unift.evaluate._result import Evaluation
@@ -97,7 +96,7 @@ def evaluate(
     from unift.evaluate import _forgetting as forgot
     from unift.evaluate import _scoring as scoring
     from unift.evaluate import _steps as steps
-    from unift.evaluate._asking import ask
+    from unift.evaluate._asking import Session
     from unift.evaluate._calibration import calibration
     from unift.evaluate._candidates import build_candidates, name_of
     from unift.evaluate._preferring import prefer, prepare
@@ -130,26 +129,29 @@ def evaluate(
     )  # fmt: skip
     if notice is not None and len(candidates) > 1:
         notice(steps.what_can_be_seen(len(rows), task, confidence, margin))
-    answered = ask(
-        candidates, rows, draw,
+    general, preference = None, None
+    with Session(
         concurrency=concurrency, reuse=reuse, budget_usd=budget_usd, notice=notice,
         progress=progress,
-    )  # fmt: skip
-    said += answered.said
+    ) as session:  # fmt: skip
+        answered = session.ask(candidates, rows, draw)
+        if forgetting:
+            before = build_candidates(
+                model, ["base"], base=base, train=train, test_rows=every_row, seed=seed
+            )
+            general = forgot.forgetting(session, *before, confidence=confidence, seed=seed)
+        if judge is not None:
+            preference = prefer(
+                judge, session, candidates, answered, rows, confidence=confidence, notice=notice
+            )
+            rows = [rows[i] for i in preference.rows]
+            answered = [[replies[i] for i in preference.rows] for replies in answered]
+            said += preference.said
+        said += session.said
     against_name = None if reference is None else name_of(reference)
-    every_reply, preference = answered.replies, None
-    if judge is not None:
-        preference = prefer(
-            judge, candidates, every_reply, rows,
-            confidence=confidence, concurrency=concurrency, reuse=reuse,
-            budget_usd=answered.left, notice=notice, progress=progress,
-        )  # fmt: skip
-        rows = [rows[i] for i in preference.rows]
-        every_reply = [[replies[i] for i in preference.rows] for replies in every_reply]
-        said += preference.said
     results = [
         scoring.score(one, replies, rows, task, data)
-        for one, replies in zip(candidates, every_reply, strict=True)
+        for one, replies in zip(candidates, answered, strict=True)
     ]
     if preference is not None:
         results = preference.onto(results, against_name)
@@ -178,16 +180,8 @@ def evaluate(
     )  # fmt: skip
     scale = next((one.scale for one in comparisons if one.metric == deciding.name), 1.0)
     verdict = with_slices(verdict, parts, deciding.title.lower(), scale)
-    forgotten: list[Forgotten] = []
-    if forgetting:
-        before = build_candidates(
-            model, ["base"], base=base, train=train, test_rows=every_row, seed=seed
-        )
-        forgotten = forgot.forgetting(
-            *before, confidence=confidence, seed=seed, concurrency=concurrency, reuse=reuse,
-            budget_usd=budget_usd, notice=notice, progress=progress,
-        )  # fmt: skip
-        verdict = forgot.with_forgetting(verdict, forgotten)
+    if general is not None:
+        verdict = forgot.with_forgetting(verdict, general)
     details: dict[str, Any] = {
         "n": len(rows),
         "confidence": confidence,
@@ -196,7 +190,7 @@ def evaluate(
         "task": {"kind": task.kind, "why": task.why},
         **steps.tables(results, rows, task),
         "slices": [one.as_dict() for one in parts],
-        "forgetting": forgot.as_dicts(forgotten) if forgetting else None,
+        "forgetting": None if general is None else forgot.as_dicts(general),
         "preference": preference and preference.rates(comparisons),
         "calibration": calibration(results, deciding),
         "non_inferiority": scoring.non_inferiority(comparisons, confidence),

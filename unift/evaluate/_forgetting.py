@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from unift.evaluate._asking import ask
+from unift.evaluate._asking import Session
 from unift.evaluate._candidates import Candidate
 from unift.evaluate._general import general_set
 from unift.evaluate._recorded import Recorded
@@ -39,30 +39,17 @@ class Forgotten:
 
 
 def forgetting(
-    model: Candidate,
-    base: Candidate,
-    *,
-    confidence: float,
-    seed: int,
-    concurrency: int | None,
-    reuse: bool,
-    budget_usd: float | None,
-    notice: Callable[[str], None] | None,
-    progress: Callable[[int, int], None] | None,
+    session: Session, model: Candidate, base: Candidate, *, confidence: float, seed: int
 ) -> list[Forgotten]:
     """Ask both the general set and compare; nothing where the model only exists as a recording."""
     if isinstance(model.source, Recorded) or isinstance(base.source, Recorded):
         return []
     everything = general_set()
     rows = [Row(({"role": "user", "content": one.prompt},), "", 0) for one in everything]
-    found = ask(
-        [model, base], rows, _SAMPLING,
-        concurrency=concurrency, reuse=reuse, budget_usd=budget_usd, notice=notice,
-        progress=progress,
-    )  # fmt: skip
+    found = session.ask([model, base], rows, _SAMPLING)
     mine, theirs = (
         [float(one.passes(reply.text)) for one, reply in zip(everything, replies, strict=True)]
-        for replies in found.replies
+        for replies in found
     )
     kinds = {kind: [i for i, one in enumerate(everything) if one.kind == kind]
              for kind in dict.fromkeys(one.kind for one in everything)}  # fmt: skip

@@ -15,14 +15,15 @@ from pathlib import Path
 from typing import Any
 
 from unift.errors import UsageError
-from unift.evaluate._asking import ask, check_price, is_remote
+from unift.evaluate._asking import Session, check_price
 from unift.evaluate._candidates import Candidate, name_of
 from unift.evaluate._cost import price_of
 from unift.evaluate._preference import Pair, Preference
 from unift.evaluate._rows import Row
+from unift.evaluate._shelf import is_remote
 from unift.evaluate._statistics import share_interval, sign_test
 from unift.evaluate._template import fill, places, read_text
-from unift.provider import Model, Reply, Sampling
+from unift.provider import Model, Sampling
 
 _PLACES = ("question", "expected", "answer_1", "answer_2")
 
@@ -141,13 +142,8 @@ class Judge:
         self,
         pairs: Sequence[Pair],
         rivals: Sequence[str],
-        *,
+        session: Session,
         confidence: float,
-        concurrency: int | None,
-        reuse: bool,
-        budget_usd: float | None,
-        notice: Callable[[str], None] | None,
-        progress: Callable[[int, int], None] | None,
     ) -> Preference:
         """Ask about every pair in both orders; answers are kept like all others.
 
@@ -164,13 +160,7 @@ class Judge:
         judge = Candidate(f"judge {name_of(self.model)}", self.model, list, "The judge.")
         sampling = Sampling(temperature=0.0, top_p=1.0, max_tokens=self.max_tokens)
         said: list[str] = []
-        replies: list[Reply] = []
-        if questions:
-            answered = ask(
-                [judge], questions, sampling, concurrency=concurrency, reuse=reuse,
-                budget_usd=budget_usd, notice=notice, progress=progress,
-            )  # fmt: skip
-            said, replies = answered.said, answered.replies[0]
+        replies = session.ask([judge], questions, sampling)[0] if questions else []
         verdicts = [verdict_of(one.text) for one in replies]
         both = {
             (pair.rival, pair.row): (verdicts[2 * i], verdicts[2 * i + 1])

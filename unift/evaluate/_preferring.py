@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from unift.errors import UsageError
+from unift.evaluate._asking import Session
 from unift.evaluate._candidates import Candidate
 from unift.evaluate._judge import Judge
 from unift.evaluate._preference import PREFERENCE, Preference, pairs_of, with_preference
@@ -53,16 +54,17 @@ def prepare(
 
 def prefer(
     judge: Judge | Votes,
+    session: Session,
     candidates: Sequence[Candidate],
     replies: Sequence[Sequence[Reply]],
     rows: Sequence[Row],
     *,
+    confidence: float,
     notice: Callable[[str], None] | None,
-    **asking: Any,
 ) -> Preference:
     """What is preferred over all pairs."""
     names = [one.name for one in candidates]
     pairs = pairs_of(names, replies, rows)
     if isinstance(judge, Votes):
         return judge.decide(pairs, names[1:], notice=notice)
-    return judge.decide(pairs, names[1:], notice=notice, **asking)
+    return judge.decide(pairs, names[1:], session, confidence)

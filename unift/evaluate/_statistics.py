@@ -133,6 +133,42 @@ def _clustered(
     return Difference(value, max(low, -limit), min(high, limit), p, test, n, deviation, k)
 
 
+def ratio_difference(
+    a: Sequence[float],
+    b: Sequence[float],
+    counts: Sequence[int],
+    *,
+    confidence: float = 0.95,
+    seed: int = 0,
+    resamples: int = RESAMPLES,
+) -> Difference:
+    """Compare two candidates by sums over texts of different length, per unit of length.
+
+    ``(sum(a) - sum(b)) / sum(counts)``; whole texts are resampled (a ratio estimator; Davison &
+    Hinkley 1997, Bootstrap Methods, section 2.4) and whole texts change sign.
+
+    Args:
+        a: Sums of the candidate, one a text, shape (n,).
+        b: Sums of the baseline on the same texts, shape (n,).
+        counts: Units (tokens) of each text, shape (n,).
+        confidence: Coverage of the interval.
+        seed: Fixes resampling.
+        resamples: Bootstrap resamples and permutations.
+    """
+    import numpy as np
+
+    sums = np.asarray(a, dtype=float) - np.asarray(b, dtype=float)
+    sizes = np.asarray(counts, dtype=float)
+    value, k = float(sums.sum() / sizes.sum()), int(sums.size)
+    rest = sums - value * sizes
+    p, test = _flip(sums, seed, resamples)
+    low = high = value
+    if k > 1 and float(np.ptp(rest)) > 1e-12:
+        low, high = _bootstrap((sums, sizes), confidence, seed, resamples)
+    deviation = float(np.sqrt(k / max(1, k - 1) * (rest**2).sum() / sizes.sum()))
+    return Difference(value, low, high, p, f"{test} of texts", k, deviation, k)
+
+
 def group_sums(delta: Scores, groups: Sequence[Hashable]) -> tuple[Scores, Scores]:
     """Sum and number of the rows of each group, in order of first appearance.
 
