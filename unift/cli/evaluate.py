@@ -160,7 +160,7 @@ def show(result: Evaluation) -> None:
             markup=False,
         )
         place = one["position"]
-        if place:
+        if place and place["n"]:
             out.print(
                 f"  the order changed the judge's mind in {place['share']:.1%} of"
                 f" {place['n']} pairs [{place['low']:.1%}, {place['high']:.1%}]:"
