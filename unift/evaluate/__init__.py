@@ -21,6 +21,7 @@ if TYPE_CHECKING:
         rows_needed,
     )
     from unift.evaluate._verdict import Comparison, Verdict
+    from unift.evaluate._watch import Watch, watched
     from unift.evaluate.diagnosis import Advice, Diagnosis, diagnose
 
 # Loaded on first use: `import unift` needs none of them.
@@ -36,6 +37,7 @@ _HOMES = {
     "Result": "_result",
     "Slice": "_slices",
     "Verdict": "_verdict",
+    "Watch": "_watch",
     "diagnose": "diagnosis",
     "get_metric": "_metrics",
     "holm": "_statistics",
@@ -45,6 +47,7 @@ _HOMES = {
     "paired_difference": "_statistics",
     "register": "_metrics",
     "rows_needed": "_statistics",
+    "watched": "_watch",
 }
 
 __all__ = [
@@ -59,6 +62,7 @@ __all__ = [
     "Result",
     "Slice",
     "Verdict",
+    "Watch",
     "diagnose",
     "evaluate",
     "get_metric",
@@ -69,6 +73,7 @@ __all__ = [
     "paired_difference",
     "register",
     "rows_needed",
+    "watched",
 ]
 
 
