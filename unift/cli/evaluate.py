@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -71,6 +72,12 @@ def command(
     limit: Annotated[int | None, typer.Option(help="Only the first so many rows.")] = None,
     seed: Annotated[int, typer.Option(help="Of few-shot choice and resampling.")] = 0,
     report: Annotated[str | None, typer.Option(help="Where the HTML page goes.")] = None,
+    markdown: Annotated[
+        str | None, typer.Option(help="Write the report as Markdown too, for a pull request.")
+    ] = None,
+    inspect: Annotated[
+        str | None, typer.Option(help="Folder for logs that the viewer of Inspect AI opens.")
+    ] = None,
     json: Json = False,
 ) -> None:
     """Compare a model with what you could have had without training it."""
@@ -99,10 +106,17 @@ def command(
             report=report,
             progress=update,
         )
+    logs = [str(path) for path in result.write_inspect(inspect)] if inspect else []
+    if markdown:
+        markdown = str(result.write_markdown(markdown))
     if json:
-        emit(result.as_dict())
-    else:
-        show(result)
+        emit({**result.as_dict(), "markdown": markdown, "inspect": logs})
+        return
+    show(result)
+    if markdown:
+        out.print(f"markdown {markdown}", markup=False)
+    if logs:
+        out.print(f"inspect view start --log-dir {shlex.quote(str(inspect))}", markup=False)
 
 
 def _who_prefers(

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     )
     from unift.evaluate._verdict import Comparison, Verdict
     from unift.evaluate._votes import Votes
+    from unift.evaluate._watch import Watch, watched
     from unift.evaluate.diagnosis import Advice, Diagnosis, diagnose
 
 # Loaded on first use: `import unift` needs none of them.
@@ -40,6 +41,7 @@ _HOMES = {
     "Slice": "_slices",
     "Verdict": "_verdict",
     "Votes": "_votes",
+    "Watch": "_watch",
     "diagnose": "diagnosis",
     "get_metric": "_metrics",
     "holm": "_statistics",
@@ -49,6 +51,7 @@ _HOMES = {
     "paired_difference": "_statistics",
     "register": "_metrics",
     "rows_needed": "_statistics",
+    "watched": "_watch",
 }
 
 __all__ = [
@@ -65,6 +68,7 @@ __all__ = [
     "Slice",
     "Verdict",
     "Votes",
+    "Watch",
     "diagnose",
     "evaluate",
     "get_metric",
@@ -75,6 +79,7 @@ __all__ = [
     "paired_difference",
     "register",
     "rows_needed",
+    "watched",
 ]
 
 
