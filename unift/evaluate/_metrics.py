@@ -82,7 +82,8 @@ def get_metric(metric: str | Metric | Score) -> Metric:
     """A metric by name, as it is, or made of a plain function ``(answer, target) -> float``.
 
     ``"module:function"`` names a function of the user in a module that Python finds (the working
-    folder included), ``"json_schema:FILE"`` the share of answers that obey a JSON schema.
+    folder included), ``"json_schema:FILE"`` the share of answers that obey a JSON schema,
+    ``"preference"`` what a judge or people prefer, which only `evaluate` can ask for.
 
     Raises:
         UsageError: Nobody registered that name; there is no such function or schema.
@@ -99,6 +100,10 @@ def get_metric(metric: str | Metric | Score) -> Metric:
         return Metric("json_schema", schema_check(Path(rest)), "Valid by schema", about)
     if colon:
         return get_metric(_function(scheme, rest))
+    if metric == "preference":
+        from unift.evaluate._preference import PREFERENCE
+
+        return PREFERENCE
     if metric not in _registry:
         raise UsageError(
             f"There is no metric '{metric}'.",

@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from unift.errors import UsageError
-from unift.evaluate._metrics import Metric, register
+from unift.evaluate._metrics import Metric
 from unift.evaluate._recorded import reply_text
 from unift.evaluate._result import Result, shown_prompt
 from unift.evaluate._rows import Row
@@ -35,14 +35,13 @@ def _no_judge(answer: str, target: str) -> float:
     )
 
 
-PREFERENCE = register(
-    Metric(
-        "preference",
-        _no_judge,
-        "Win rate",
-        "Share of the rows where the answer is preferred to that of the other; ties count half.",
-        right=None,
-    )
+#: Not registered: it has no score for one answer and its target.
+PREFERENCE = Metric(
+    "preference",
+    _no_judge,
+    "Win rate",
+    "Share of the rows where the answer is preferred to that of the other; ties count half.",
+    right=None,
 )
 
 
