@@ -61,7 +61,7 @@ def main() -> None:
     wanted = parser.parse_args()
     cuda = torch.cuda.is_available()
     chance = random.Random(1)
-    words = "the order of a red lamp came late and was paid by card".split()
+    words = ["the", "order", "of", "a", "red", "lamp", "came", "late", "paid", "by", "card"]
     asked = [
         [{"role": "user", "content": " ".join(chance.choices(words, k=chance.randint(5, 60)))}]
         for _ in range(wanted.questions)

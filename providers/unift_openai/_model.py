@@ -161,7 +161,7 @@ class HostedModel:
                 return self._api.post(
                     "/chat/completions", cast_to=httpx2.Response, body=body
                 ).json()
-            except openai.BadRequestError as error:
+            except (openai.BadRequestError, openai.UnprocessableEntityError) as error:
                 key = _refused(error)
                 if key is None or key in names:
                     raise
@@ -180,7 +180,7 @@ class HostedModel:
         )
 
 
-def _refused(error: openai.BadRequestError) -> str | None:
+def _refused(error: openai.APIStatusError) -> str | None:
     """The parameter that a model does not take, if unift can do without it or name it otherwise."""
     key = str(error.param or "")
     if "logprobs" in f"{key} {error.message}":

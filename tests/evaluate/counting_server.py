@@ -1,7 +1,7 @@
 """A server that answers chat completions after a while and counts what it was asked.
 
 ``python counting_server.py LATENCY_SECONDS`` prints its port. ``GET /counts`` gives
-``{prompt: times asked}``.
+``{prompt: times asked}``, ``GET /most`` how many were under way at once.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from collections import Counter
 
 LATENCY = float(sys.argv[1]) if len(sys.argv) > 1 else 0.0
 asked: Counter[str] = Counter()
+at_once = {"now": 0, "most": 0}
 
 
 async def handle(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -21,12 +22,17 @@ async def handle(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> 
             head = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1").lower()
             size = head.partition("content-length:")[2].split("\r\n")[0].strip()
             body = await reader.readexactly(int(size or 0))
-            if head.startswith("get"):
+            if head.startswith("get /most"):
+                reply = {"most": at_once["most"]}
+            elif head.startswith("get"):
                 reply = dict(asked)
             else:
                 prompt = json.loads(body)["messages"][-1]["content"]
                 asked[prompt] += 1
+                at_once["now"] += 1
+                at_once["most"] = max(at_once["most"], at_once["now"])
                 await asyncio.sleep(LATENCY)
+                at_once["now"] -= 1
                 reply = {
                     "id": "x",
                     "object": "chat.completion",

@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
+import math
 import re
+import warnings
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
 
 import pytest
 
 from tests.evaluate.fakes import Fake, question
-from unift.evaluate import evaluate
+from unift.evaluate import (
+    _forgetting,  # pyright: ignore[reportPrivateUsage]
+    evaluate,
+)
 from unift.evaluate._general import EACH, general_set
-from unift.provider import Messages
+from unift.provider import Messages, Sampling
 
 
 def test_the_set_is_whole_and_always_the_same() -> None:
@@ -90,3 +97,78 @@ def test_what_was_forgotten_is_named(chat_file: Callable[..., str]) -> None:
     assert "It forgot general skills: safety (−50.0 points)." in str(found.verdict)
     plain = evaluate(Fake("fake:new", tuned), path, base=Fake("fake:base", base), report=False)
     assert plain.as_dict()["forgetting"] is None
+
+
+class Reader(Fake):
+    """A model whose weights are "here": its loss is so many nats a word."""
+
+    def __init__(self, reference: str, nats: float) -> None:
+        super().__init__(reference, lambda _: "yes")
+        self.nats, self.read = nats, 0
+
+    def losses(self, texts: Sequence[str]) -> list[tuple[float, int]]:
+        self.read += 1
+        words = [len(text.split()) for text in texts]
+        return [(self.nats * n + n % 3, n) for n in words]
+
+
+def test_loss_on_general_text_is_compared_where_weights_are_here(
+    chat_file: Callable[..., str],
+) -> None:
+    path = chat_file([(f"Question {i}?", "yes") for i in range(8)])
+    tuned, before = Reader("fake:tuned", 2.5), Reader("fake:before", 2.0)
+
+    def compare() -> dict[str, Any]:
+        made = evaluate(tuned, path, base=before, forgetting=True, report=False)
+        return made.as_dict()["general_text"]
+
+    found = compare()
+    assert (found["texts"], found["worse"]) == (40, True)
+    assert found["difference"] == pytest.approx(0.5)
+    assert found["low"] <= found["difference"] <= found["high"]
+    assert found["model"]["perplexity"] == pytest.approx(math.exp(found["model"]["loss"]))
+    assert found["model"]["loss"] - found["base"]["loss"] == pytest.approx(0.5)
+    tuned.nats = 1.0  # kept, as answers are
+    assert compare() == found
+    assert (tuned.read, before.read) == (1, 1)
+    plain = Fake("fake:api", lambda _: "yes")
+    other = evaluate(plain, path, base=before, forgetting=True, report=False).as_dict()
+    assert other["general_text"] is None
+
+
+def test_one_base_is_loaded_once_for_a_whole_evaluation(
+    chat_file: Callable[..., str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two adapters, their base with and without examples, and the general set: one load."""
+    import torch
+    from peft import LoraConfig, get_peft_model
+    from transformers import AutoModelForCausalLM
+    from unift_local import inference
+
+    from unift.demo import model_path
+
+    folders: list[str] = []
+    for seed in range(2):
+        torch.manual_seed(seed)
+        model: Any = AutoModelForCausalLM.from_pretrained(model_path())
+        kind = LoraConfig(r=2, target_modules=["q_proj"], init_lora_weights=False)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            get_peft_model(model, kind).save_pretrained(tmp_path / str(seed))
+        folders.append(f"path:{tmp_path / str(seed)}")
+    loads: list[str] = []
+    real = inference._load
+    monkeypatch.setattr(inference, "_load", lambda path, *a: loads.append(path) or real(path, *a))
+    short = [one for one in general_set() if one.kind == "arithmetic"][:4]
+    monkeypatch.setattr(_forgetting, "general_set", lambda: short)
+    path = chat_file([(f"Say {i}", "no") for i in range(4)], "test.jsonl")
+    train = chat_file([(f"Learn {i}", "no") for i in range(4)], "train.jsonl")
+    found = evaluate(
+        folders[0], path, base="demo", against=["base", folders[1], "base+few-shot:1"],
+        train=train, forgetting=True, report=False, sampling=Sampling(max_tokens=4),
+    )  # fmt: skip
+    assert len(loads) == 1
+    document = found.as_dict()
+    assert document["general_text"]["texts"] == 40
+    assert document["general_text"]["difference"] != 0
+    assert all(reply.logprob is not None for one in found.candidates for reply in one.replies)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import multiprocessing
 import os
+import random
 import signal
 import sqlite3
 import subprocess
@@ -94,29 +95,6 @@ def killed_after(n: int, number: int, server: Counted, home: Path, rows: str) ->
     child.join()
 
 
-def test_killed_at_many_moments_no_kept_answer_is_asked_again(
-    server: Counted, home: Path, rows: str
-) -> None:
-    kills = (1, 9, 23, 47, 80, 111)
-    for n in kills:
-        before, known = server.counts(), stored(home)
-        killed_after(n, signal.SIGKILL, server, home, rows)
-        after = server.counts()
-        assert {q: after[q] for q in known} == {q: before[q] for q in known}
-    known = stored(home)
-    before = server.counts()
-    found = evaluate(server.model, rows, against=[], concurrency=AT_ONCE, report=False)
-    after = server.counts()
-    assert found.candidates[0].metrics["exact_match"] == 1.0
-    assert {q: after[q] for q in known} == {q: before[q] for q in known}
-    # All that can be lost is what was under way at the moment of a kill, and that is said.
-    repeated = sum(after.values()) - ROWS
-    assert repeated <= AT_ONCE * len(kills)
-    again = evaluate(server.model, rows, against=[], concurrency=AT_ONCE, report=False)
-    assert server.counts() == after
-    assert not any("under way" in one for one in again.warnings)
-
-
 def test_what_was_lost_with_a_killed_process_is_said(
     server: Counted, home: Path, rows: str
 ) -> None:
@@ -136,17 +114,86 @@ def test_ctrl_c_repeats_nothing_at_all(server: Counted, home: Path, rows: str) -
 
 
 @pytest.mark.parametrize("server", [0.05], indirect=True)
-def test_a_thousand_answers_come_within_1_3_times_the_ideal(
+def test_as_many_calls_are_under_way_as_wanted_and_cost_little(
     server: Counted, chat_file: Callable[..., str]
 ) -> None:
-    data = chat_file([(f"q{i}", f"answer to q{i}") for i in range(1000)])
+    """What keeps a thousand answers within 1.3 times the ideal; benchmarks/evaluate measures it."""
+    data = chat_file([(f"q{i}", f"answer to q{i}") for i in range(400)])
     evaluate(server.model, data, against=[], limit=8, report=False)  # imports and connections
-    at_once, ideal = 8, 1000 * 0.05 / 8
-    began, worked = time.perf_counter(), time.process_time()
-    evaluate(server.model, data, against=[], concurrency=at_once, reuse=False, report=False)
-    wall, cpu = time.perf_counter() - began, time.process_time() - worked
-    assert cpu < 0.6 * ideal, f"{cpu:.1f} s of CPU for 1,000 answers"
-    assert wall < 1.3 * ideal, f"{wall:.1f} s, ideally {ideal:.2f} s; the CPU did {cpu:.1f} s"
+    worked = time.process_time()
+    evaluate(server.model, data, against=[], concurrency=32, reuse=False, report=False)
+    cpu = (time.process_time() - worked) / 400
+    with urllib.request.urlopen(f"{server.url}/most") as answer:
+        assert json.load(answer) == {"most": 32}
+    # At 32 calls of 50 ms an answer is due every 1.6 ms; twice that leaves room for a slow machine.
+    assert cpu < 0.0032, f"{cpu * 1000:.2f} ms of CPU an answer"
+
+
+class Killed:
+    """Where a process dies: at its n-th question, at one step of asking it."""
+
+    STEPS = ("begin", "asked", "answered", "kept")
+
+    def __init__(self, step: str, n: int) -> None:
+        self.step, self.n, self.passed = step, n, 0
+
+    def at(self, step: str) -> None:
+        if step == self.step:
+            self.passed += 1
+            if self.passed == self.n:
+                os.kill(os.getpid(), signal.SIGKILL)
+
+
+def answer_until(home: str, model: str, data: str, killed: Killed) -> None:
+    """`answer_all`, with a kill at one exact point of the way of an answer into the store."""
+    from unift.evaluate._answers import AnswerStore
+
+    begin, put = AnswerStore.begin, AnswerStore.put
+
+    def beginning(self: AnswerStore, *given: Any) -> None:
+        killed.at("begin")
+        begin(self, *given)
+        killed.at("asked")
+
+    def putting(self: AnswerStore, *given: Any) -> None:
+        killed.at("answered")
+        put(self, *given)
+        killed.at("kept")
+
+    AnswerStore.begin, AnswerStore.put = beginning, putting  # type: ignore[method-assign]
+    answer_all(home, model, data)
+
+
+def test_killed_between_an_answer_and_its_store_only_that_one_is_asked_again(
+    server: Counted, home: Path, rows: str
+) -> None:
+    """A seeded schedule over every step; each kill is followed by a restart."""
+    chance = random.Random(8)
+    schedule = [
+        Killed(step, chance.randint(1, 12)) for step in (*Killed.STEPS, "asked", "answered")
+    ]
+    chance.shuffle(schedule)
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(PRELOADED)
+    for killed in schedule:
+        known, before = stored(home), server.counts()
+        given = (str(home), server.model, rows, killed)
+        child = context.Process(target=answer_until, args=given)
+        child.start()
+        child.join()
+        assert child.exitcode == -signal.SIGKILL, "the schedule did not fit the rows"
+        after = server.counts()
+        assert {q: after[q] for q in known} == {q: before[q] for q in known}
+        lost = sum(after.values()) - sum(before.values()) - len(stored(home) - known)
+        # Of the calls under way: at least the one that had come back and was not kept yet.
+        assert (1 if killed.step == "answered" else 0) <= lost <= AT_ONCE
+    found = evaluate(server.model, rows, against=[], concurrency=AT_ONCE, report=False)
+    assert found.candidates[0].metrics["exact_match"] == 1.0
+    counts = server.counts()
+    assert sum(counts.values()) - ROWS <= AT_ONCE * len(schedule)
+    again = evaluate(server.model, rows, against=[], concurrency=AT_ONCE, report=False)
+    assert server.counts() == counts
+    assert not any("under way" in one for one in again.warnings)
 
 
 def test_a_budget_is_never_exceeded_and_its_answers_are_kept(

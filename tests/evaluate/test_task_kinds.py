@@ -186,7 +186,7 @@ def test_labels_give_a_confusion_matrix(chat_file: Write) -> None:
     }
 
 
-def test_calibration_where_log_probabilities_are_known(chat_file: Write) -> None:
+def test_calibration_where_log_probabilities_are_known(chat_file: Write, tmp_path: Path) -> None:
     """Sure to 90 % and right in half of the rows: an error of 40 points."""
 
     class Sure(Fake):
@@ -195,7 +195,14 @@ def test_calibration_where_log_probabilities_are_known(chat_file: Write) -> None
 
     rows = [(f"Q{i}", f"a{i}") for i in range(40)]
     model = Sure("fake:sure", lambda m: f"a{question(m)[1:]}" if int(question(m)[1:]) % 2 else "?")
-    found = evaluate(model, chat_file(rows), against=[], report=False).as_dict()["calibration"]
+    silent = Fake("fake:silent", lambda m: "?")
+    page = tmp_path / "page.html"
+    whole = evaluate(model, chat_file(rows), base=silent, report=page)
+    found = whole.as_dict()["calibration"]
+    assert found["base"] == {"n": 0, "why": "it gives no log probabilities"}
+    assert "Reliability of model" in page.read_text()
+    assert "it gives no log probabilities" in page.read_text()
+    assert found["model"]["brier"] == pytest.approx((0.1**2 + 0.9**2) / 2)
     assert found["model"]["n"] == 40
     assert found["model"]["confidence"] == pytest.approx(0.9)
     assert found["model"]["accuracy"] == pytest.approx(0.5)

@@ -12,7 +12,7 @@ import pytest
 from unift_local import LocalLora
 
 from tests.unift_local.conftest import CONTEXT
-from unift.errors import DataError, UsageError
+from unift.errors import DataError, ProviderError, UsageError
 from unift.provider import Model, Sampling
 
 
@@ -210,3 +210,72 @@ def test_another_adapter_takes_over_the_base_in_memory_and_gives_it_back(
     assert answers(swapped) == fresh[0]
     swapped.close()
     assert not swapped.become(names[0])
+
+
+def test_places_are_refilled_and_short_memory_halves_the_batch(
+    base: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """More questions than places, answers of every length, a card that once has too little."""
+    import torch
+    from unift_local import generating
+    from unift_local.running import Batch
+
+    asked = [ask("x" * (number % 7 + 1) + str(number)) for number in range(11)]
+    hot = Sampling(temperature=2.0, max_tokens=60, seed=5)
+    wanted = base.chat_many(asked, hot)
+    monkeypatch.setattr(generating, "_CPU", (4, 32_768))
+    widths: list[int] = []
+    real = Batch.step
+
+    def step(self: Batch, *given: Any) -> None:
+        widths.append(len(self.rows))
+        if len(widths) == 5:
+            raise torch.OutOfMemoryError("made up")
+        real(self, *given)
+
+    monkeypatch.setattr(Batch, "step", step)
+    got = base.chat_many(asked, hot)
+    assert [one.text for one in got] == [one.text for one in wanted]
+    assert max(widths[:5]) == 4
+    assert 0 < max(widths[5:]) <= 2
+    monkeypatch.setattr(
+        Batch, "step", lambda *_: (_ for _ in ()).throw(torch.OutOfMemoryError("made up"))
+    )
+    with pytest.raises(ProviderError, match="too little memory"):
+        base.chat_many(asked, hot)
+
+
+def test_a_seed_means_the_same_in_any_company(base: Any) -> None:
+    hot = Sampling(temperature=2.0, max_tokens=9, seed=3)
+    together = base.chat_many([*ASKED, ASKED[0]], hot)
+    assert together[1].text == base.chat(ASKED[1], hot).text
+    assert together[0].text != together[-1].text, "an equal question is drawn anew"
+
+
+def test_log_probability_and_loss_are_what_the_model_says(
+    base: Any, model_folder: Path, tokenizer: Any
+) -> None:
+    import torch
+    from transformers import AutoModelForCausalLM
+
+    plain = AutoModelForCausalLM.from_pretrained(model_folder, dtype=torch.float32)
+    reply = base.chat_many(ASKED, Sampling(max_tokens=6))[1]
+    ids = tokenizer.apply_chat_template(ASKED[1], add_generation_prompt=True)["input_ids"]
+    sure = 0.0
+    for _ in range(reply.completion_tokens - (reply.finish_reason == "stop")):
+        with torch.no_grad():
+            scores = torch.log_softmax(plain(torch.tensor([ids])).logits[0, -1], -1)
+        sure += float(scores.max())
+        ids = [*ids, int(scores.argmax())]
+    assert reply.logprob == pytest.approx(sure, abs=1e-3)
+    texts = ["a short text", "b", "y" * (CONTEXT + 9)]
+    for text, (nats, count) in zip(texts, base.losses(texts), strict=True):
+        tokens = tokenizer(text)["input_ids"]
+        pieces = [tokens[i : i + CONTEXT] for i in range(0, len(tokens), CONTEXT)]
+        assert count == sum(len(one) - 1 for one in pieces)
+        wanted = 0.0
+        for one in (one for one in pieces if len(one) > 1):
+            with torch.no_grad():
+                whole = torch.tensor([one])
+                wanted += float(plain(whole, labels=whole).loss) * (len(one) - 1)
+        assert nats == pytest.approx(wanted, rel=1e-4, abs=1e-6)

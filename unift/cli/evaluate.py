@@ -193,6 +193,21 @@ def show(result: Evaluation) -> None:
             f" ({one['difference']:+.1%} on {one['n']} questions)",
             markup=False,
         )
+    text = document["general_text"]
+    if text:
+        out.print(
+            f"general text: loss {text['model']['loss']:.3f}, base {text['base']['loss']:.3f}"
+            f" ({text['difference']:+.3f} [{text['low']:+.3f}, {text['high']:+.3f}] nats a token)",
+            markup=False,
+        )
+    sure: dict[str, Any] = document["calibration"]
+    for name, one in sure.items():
+        if "error" in one:
+            out.print(
+                f"{name} is sure to {one['confidence']:.1%} and right in {one['accuracy']:.1%}:"
+                f" calibration error {one['error']:.3f}, Brier {one['brier']:.3f}",
+                markup=False,
+            )
     for warning in document["warnings"]:
         err.print(f"note: {warning}", markup=False)
     out.print(str(document["verdict"]), style="bold", markup=False)

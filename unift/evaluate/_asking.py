@@ -2,23 +2,26 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Sequence
 from functools import partial
 
 from unift.errors import UsageError
-from unift.evaluate._answers import AnswerStore, Asker, Question
+from unift.evaluate._answers import AnswerStore, Asker, Question, answer_key
 from unift.evaluate._candidates import Candidate, Source, identity_of
 from unift.evaluate._cost import AnswerPrice, Purse, most, price_of
 from unift.evaluate._recorded import Recorded
-from unift.evaluate._rows import Row
-from unift.evaluate._shelf import Shelf, in_order, is_remote
+from unift.evaluate._rows import Message, Row
+from unift.evaluate._shelf import Shelf, in_order, is_remote, weights_of
 from unift.provider import Model, Reply, Sampling
+from unift.verbs import Reads
 
 Progress = Callable[[int, int], None]
 Notice = Callable[[str], None]
 
 # Calls under way at a remote model, where nobody said how many: what vendors allow new accounts.
 _REMOTE = 8
+_READ = Sampling(max_tokens=1)  # nothing is drawn from what is read
 
 
 class Session:
@@ -70,6 +73,22 @@ class Session:
     def model(self, source: Source) -> Model:
         """The model itself, in memory until the next one is asked for."""
         return self._shelf.get(source)
+
+    def losses(self, source: Source, texts: Sequence[str]) -> list[tuple[float, int]] | None:
+        """What `Reads.losses` says of texts, kept like answers; None for a model that cannot."""
+        if isinstance(source, Recorded) or (isinstance(source, str) and not weights_of(source)):
+            return None
+        asked: list[Message] = [{"role": "text", "content": text} for text in texts]
+        key = answer_key(identity_of(source), asked, _READ)
+        kept = self._store.get(key) if self._reuse else None
+        if kept is not None:
+            return [(float(nats), int(n)) for nats, n in json.loads(kept.text)]
+        model = self._shelf.get(source)
+        if not isinstance(model, Reads):
+            return None
+        found = list(model.losses(texts))
+        self._store.put(key, model.reference, Reply(text=json.dumps(found)))
+        return found
 
     def ask(
         self, candidates: Sequence[Candidate], rows: Sequence[Row], sampling: Sampling

@@ -21,8 +21,11 @@ def calibration(results: Sequence[Result], metric: Metric) -> dict[str, Any]:
     Only rows with a log probability count, and only metrics that know right from wrong.
 
     Returns:
-        Candidate -> ``{"n", "confidence", "accuracy", "error", "bins": [{"low", "n", "confidence",
-        "accuracy"}]}``; `error` is the expected calibration error, 0 to 1.
+        Candidate -> ``{"n", "confidence", "accuracy", "error", "brier", "bins": [{"low", "n",
+        "confidence", "accuracy"}]}``. `error` is the expected calibration error over `BINS` bins of
+        equal width, 0 to 1; `brier` the mean of (confidence - right) ** 2 (Brier 1950, Monthly
+        Weather Review 78:1-3, for the event that the answer is right), 0 to 1, 0.25 for a coin.
+        For a candidate without: ``{"n", "why"}``.
     """
     found: dict[str, Any] = {}
     for one in results:
@@ -31,8 +34,16 @@ def calibration(results: Sequence[Result], metric: Metric) -> dict[str, Any]:
             for reply, score in zip(one.replies, one.scores[metric.name], strict=True)
             if reply.logprob is not None
         ]
-        if metric.right is not None and len(known) >= _LEAST:
+        if metric.right is None:
+            why = f"{metric.title} knows no right and wrong"
+        elif not known:
+            why = "it gives no log probabilities"
+        elif len(known) < _LEAST:
+            why = f"only {len(known)} answers have a log probability; {_LEAST} are needed"
+        else:
             found[one.name] = _of(known)
+            continue
+        found[one.name] = {"n": len(known), "why": why}
     return found
 
 
@@ -54,6 +65,7 @@ def _of(known: Sequence[tuple[float, float]]) -> dict[str, Any]:
         "n": n,
         "confidence": sum(sure for sure, _ in known) / n,
         "accuracy": sum(right for _, right in known) / n,
+        "brier": sum((sure - right) ** 2 for sure, right in known) / n,
         "error": sum(abs(b["confidence"] - b["accuracy"]) * b["n"] for b in bins) / n,
         "bins": bins,
     }

@@ -74,7 +74,8 @@ def evaluate(
         slices: Keys of the test rows to show scores by, besides label, length and language.
         forgetting: True also asks the model and its base a general set of 240 questions with
             answers that rules judge (instructions, arithmetic, formatting, safety), and names what
-            got worse.
+            got worse. Where the weights of both are on this machine, their losses on general text
+            are compared as well.
         judge: Who says which of two answers is better: a model reference or `Model`, a `Judge` for
             its prompt and room, or `Votes` of people on a local page. The win rate then decides,
             unless `metric` is given; ``preference`` in the JSON says how it came about.
@@ -99,6 +100,7 @@ def evaluate(
     from unift.evaluate._asking import Session
     from unift.evaluate._calibration import calibration
     from unift.evaluate._candidates import build_candidates, name_of
+    from unift.evaluate._general_text import general_loss
     from unift.evaluate._preferring import prefer, prepare
     from unift.evaluate._result import Evaluation, pick_samples
     from unift.evaluate._rows import choose_rows, read_rows
@@ -129,7 +131,7 @@ def evaluate(
     )  # fmt: skip
     if notice is not None and len(candidates) > 1:
         notice(steps.what_can_be_seen(len(rows), task, confidence, margin))
-    general, preference = None, None
+    general = general_text = preference = None
     with Session(
         concurrency=concurrency, reuse=reuse, budget_usd=budget_usd, notice=notice,
         progress=progress,
@@ -140,6 +142,7 @@ def evaluate(
                 model, ["base"], base=base, train=train, test_rows=every_row, seed=seed
             )
             general = forgot.forgetting(session, *before, confidence=confidence, seed=seed)
+            general_text = general_loss(session, *before, confidence=confidence, seed=seed)
         if judge is not None:
             preference = prefer(
                 judge, session, candidates, answered, rows, confidence=confidence, notice=notice
@@ -192,6 +195,7 @@ def evaluate(
         "slices": [one.as_dict() for one in parts],
         "forgetting": None if general is None else forgot.as_dicts(general),
         "preference": preference and preference.rates(comparisons),
+        "general_text": general_text,
         "calibration": calibration(results, deciding),
         "non_inferiority": scoring.non_inferiority(comparisons, confidence),
         "asked": steps.asked(margin, against_name, group, slices, forgetting, judge),

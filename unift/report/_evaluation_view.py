@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from unift.report._interval_chart import interval_chart
+from unift.report._reliability_chart import reliability_chart
 
 Doc = Mapping[str, Any]
 
@@ -69,6 +70,8 @@ def evaluation_view(doc: Doc) -> dict[str, Any]:
         "question": _question(doc),
         "forgetting": _forgetting(doc),
         "preference": doc.get("preference"),
+        "general_text": doc.get("general_text"),
+        "calibration": _calibration(doc),
         "priced": any(one.get("usd_per_1000_answers") is not None for one in doc["candidates"]),
         "names": [one["name"] for one in doc["candidates"]],
         "samples": [_sample(one, shares[deciding]) for one in doc.get("samples", [])],
@@ -179,6 +182,23 @@ def _labels(doc: Doc) -> list[dict[str, Any]]:
 
 def _forgetting(doc: Doc) -> Sequence[Doc]:
     return doc.get("forgetting") or []
+
+
+def _calibration(doc: Doc) -> dict[str, Any] | None:
+    """Who was how sure, and the plot of the model under test; None where nobody says."""
+    every: Mapping[str, Doc] = doc.get("calibration") or {}
+    known = {name: one for name, one in every.items() if "bins" in one}
+    if not known:
+        return None
+    name = doc["candidates"][0]["name"]
+    shown = name if name in known else next(iter(known))
+    return {
+        "rows": [{"name": one, **told} for one, told in every.items()],
+        "charts": [
+            reliability_chart(known[shown]["bins"], name=shown, width=w, id=f"reliability-{w}")
+            for w in (880, 380)
+        ],
+    }
 
 
 def _slices(doc: Doc) -> list[dict[str, Any]]:
