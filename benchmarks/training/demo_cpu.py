@@ -135,14 +135,14 @@ def main() -> None:
     from unift_local import LocalLora, recipe
     from unift_local.packing import make_rows
 
-    from unift.cli.demo import SETTINGS
+    from unift.cli.demo import settings_of
     from unift.data import read_examples
     from unift.data.rendering import render_all, stop_token_ids
     from unift.demo import resolve
     from unift.spec import make_spec
 
     rounds = int(sys.argv[1]) if len(sys.argv) > 1 else 3
-    wanted = {key: value for key, value in SETTINGS.items() if key != "name"}
+    wanted = {key: value for key, value in settings_of("desk").items() if key != "name"}
     threads = {"local-lora": {"threads": int(os.environ.get("OMP_NUM_THREADS", "2"))}}
     plan = LocalLora().plan(make_spec(**wanted, options=threads))
     torch.set_num_threads(plan.value("threads"))

@@ -8,10 +8,12 @@ from typing import Any
 import torch
 from transformers import TrainerCallback
 
+from unift.evaluate import Watch
+from unift.provider import EventKind
 from unift_local import checkpoint as checkpoints
 from unift_local import correction
 from unift_local.guards import check_finite
-from unift_local.rundir import EventLog, RunDir
+from unift_local.rundir import EventLog, EventReader, RunDir
 from unift_local.worker import StopRequest
 
 _EVERY = 0.2  # seconds between two metrics events
@@ -55,6 +57,16 @@ class Journal(TrainerCallback):
         self.cancelled = False
         self._corrected = False
         self.last_metrics: dict[str, Any] = {}
+        self._watch = Watch(run.plan())
+        for event in EventReader().read(run.events_file, None):  # of an earlier life of the run
+            self._watch.see(event)
+
+    def _tell(self, kind: EventKind, message: str = "", **data: Any) -> None:
+        """Write an event of the curves, and a warning if something begins to go wrong with it."""
+        found = self._watch.see(self._log.write(kind, message, **data))
+        if found is not None:
+            step = data.get("step")
+            self._log.write("warning", found.line, step=step, diagnosis=found.as_dict())
 
     def add_tokens(self, tokens: int) -> None:
         """Real tokens (no padding) that went through a training step."""
@@ -116,7 +128,7 @@ class Journal(TrainerCallback):
             if not self._corrected and step < self._total:
                 self._corrected = True
                 self._log.write("log", said, step=step, **figures)
-        self._log.write("metrics", "", **self.last_metrics)
+        self._tell("metrics", **self.last_metrics)
         self._losses.clear()
         self._tokens, self._busy = 0, 0.0
         self._last_event = now
@@ -132,7 +144,7 @@ class Journal(TrainerCallback):
             now.worse = 0 if better else now.worse + 1
             if better:
                 now.best_step, now.best_loss = step, loss
-        self._log.write(
+        self._tell(
             "evaluation",
             f"validation loss {loss:.4f}" + (" (best so far)" if better and step else ""),
             step=step,
@@ -160,7 +172,8 @@ class Journal(TrainerCallback):
         folder = self._run.checkpoints
         checkpoints.mark_complete(checkpoints.path_of(folder, step), now)
         checkpoints.rotate(folder, self._keep, now.best_step)
-        self._log.write("checkpoint", f"checkpoint at step {step}", step=step)
+        at = str(checkpoints.path_of(folder, step))
+        self._tell("checkpoint", f"checkpoint at step {step}", step=step, folder=at)
 
 
 def memory_gib() -> dict[str, float]:

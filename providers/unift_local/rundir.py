@@ -218,7 +218,7 @@ class EventLog:
             self._next = whole.count(b"\n", 0, end)
         self._file = path.open("ab")
 
-    def write(self, kind: EventKind, message: str = "", **data: Any) -> None:
+    def write(self, kind: EventKind, message: str = "", **data: Any) -> Event:
         """Append one event; readers see it at once."""
         event = Event(
             id=event_id(self._next), at=datetime.now(UTC), kind=kind, message=message, data=data
@@ -226,6 +226,7 @@ class EventLog:
         self._file.write(event.model_dump_json().encode() + b"\n")
         self._file.flush()
         self._next += 1
+        return event
 
     def close(self) -> None:
         """No more events from this life of the run."""

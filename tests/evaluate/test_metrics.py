@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 
 from unift.errors import UsageError
 from unift.evaluate import Metric, get_metric, metrics, register
+from unift.evaluate._classification import label_table, macro_f1
 from unift.evaluate._json_fields import field_table
-from unift.evaluate._metrics import label_table, macro_f1
 from unift.evaluate._task import find_task
 
 

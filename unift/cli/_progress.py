@@ -43,11 +43,13 @@ def counting(words: str, unit: str = "rows") -> Generator[Callable[[int, int], N
 
 def follow(run: Run, *, after: int = 0, headline: str = "") -> None:
     """Show a run until it is finished. Ctrl-C leaves it running and says how to come back."""
+    from unift.evaluate import watched
+
     try:
         if headline:
             err.print(headline, markup=False)
         with _Board() as board:
-            for event in run.events(after=after):
+            for event in watched(run, after=after):
                 board.show(event)
     except KeyboardInterrupt:
         err.print(

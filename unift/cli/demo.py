@@ -22,15 +22,31 @@ if TYPE_CHECKING:
 SETTINGS: dict[str, Any] = {
     "provider": "local-lora",
     "model": "demo",
-    "data": "demo:train",
-    "validation": "demo:validation",
-    "name": "demo",
     "epochs": 3,
     "learning_rate": 5e-3,
 }
 
 
+def settings_of(task: str) -> dict[str, Any]:
+    """What `unift.plan` takes to train one of the demo's tasks."""
+    from unift.demo import name_of
+
+    return {
+        **SETTINGS,
+        "data": name_of(task, "train"),
+        "validation": name_of(task, "validation"),
+        "name": "demo" if task == "desk" else f"demo-{task}",
+    }
+
+
 def command(
+    task: Annotated[
+        str,
+        typer.Option(
+            help="desk: training is worth it. shuffled: nothing can be learnt. minority: a gain "
+            "that hides a loss."
+        ),
+    ] = "desk",
     fresh: Annotated[bool, typer.Option(help="Train again, even if the same run exists.")] = False,
     report: Annotated[str | None, typer.Option(help="Where the HTML page goes.")] = None,
     json: Json = False,
@@ -38,30 +54,35 @@ def command(
     """Validate, estimate, train, evaluate and report on the embedded model and data."""
     os.environ.setdefault("HF_HUB_OFFLINE", "1")
     import unift
+    from unift.demo import TASKS, name_of
 
+    settings = settings_of(task)
+    train, held_out, test = settings["data"], settings["validation"], name_of(task, "test")
     say = _silent if json else _headline
-    say("1/4  Validate", "unift validate demo:train --validation demo:validation --test demo:test")
+    if task != "desk":
+        say(f"Task '{task}'", TASKS[task])
+    say("1/4  Validate", f"unift validate {train} --validation {held_out} --test {test}")
     with counting("validating", "bytes") as update:
         validation = unift.validate(
-            "demo:train",
+            train,
             provider="local-lora",
             model="demo",
-            validation="demo:validation",
-            test="demo:test",
+            validation=held_out,
+            test=test,
             progress=update,
         )
     if not json:
         validate_command.print_report(validation, max_per_code=1)
 
-    say("2/4  Estimate", "unift estimate --model demo --data demo:train --providers local-lora")
+    say("2/4  Estimate", f"unift estimate --model demo --data {train} --providers local-lora")
     estimate = unift.estimate(
-        model="demo", data="demo:train", providers=["local-lora"], epochs=SETTINGS["epochs"]
+        model="demo", data=train, providers=["local-lora"], epochs=settings["epochs"]
     )
     if not json:
         estimate_command.show(estimate)
 
-    say("3/4  Train", "unift train --provider local-lora --model demo --data demo:train ...")
-    plan = unift.plan(**SETTINGS)
+    say("3/4  Train", f"unift train --provider local-lora --model demo --data {train} ...")
+    plan = unift.plan(**settings)
     run = None if fresh else _same_run(plan)
     if run is not None:
         err.print(f"The same run exists ({run.id}); unift demo --fresh trains again.")
@@ -72,13 +93,13 @@ def command(
     if run.status != "succeeded":
         raise run.error()
 
-    say("4/4  Evaluate", f"unift evaluate {run.model} --data demo:test --against base ...")
+    say("4/4  Evaluate", f"unift evaluate {run.model} --data {test} --against base ...")
     with counting("answering") as update:
         result = unift.evaluate(
             run.model,
-            data="demo:test",
+            data=test,
             against=["base", "base+few-shot:5"],
-            train="demo:train",
+            train=train,
             report=report,
             progress=update,
         )

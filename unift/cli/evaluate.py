@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import shlex
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from unift.cli._output import Json, emit, err, out
 from unift.cli._progress import counting
+from unift.errors import UsageError
 
 if TYPE_CHECKING:
-    from unift.evaluate import Evaluation
+    from unift.evaluate import Evaluation, Judge, Votes
 
 
 def command(
@@ -48,6 +50,19 @@ def command(
     forgetting: Annotated[
         bool, typer.Option("--forgetting", help="Also ask what the base knew: 240 questions.")
     ] = False,
+    judge: Annotated[
+        str | None,
+        typer.Option(help="A model that says which of two answers is better; decides."),
+    ] = None,
+    judge_prompt: Annotated[
+        str | None,
+        typer.Option(help="File with what it goes by: {{ question }}, {{ answer_1 }}, ..."),
+    ] = None,
+    judge_tokens: Annotated[int, typer.Option(help="Room for one verdict.", min=1)] = 512,
+    human: Annotated[
+        bool, typer.Option("--human", help="Vote yourself, blind, on a page of this machine.")
+    ] = False,
+    votes: Annotated[str | None, typer.Option(help="Where votes are kept; with --human.")] = None,
     concurrency: Annotated[
         int | None, typer.Option(help="Questions under way at a time, for remote models.")
     ] = None,
@@ -57,6 +72,12 @@ def command(
     limit: Annotated[int | None, typer.Option(help="Only the first so many rows.")] = None,
     seed: Annotated[int, typer.Option(help="Of few-shot choice and resampling.")] = 0,
     report: Annotated[str | None, typer.Option(help="Where the HTML page goes.")] = None,
+    markdown: Annotated[
+        str | None, typer.Option(help="Write the report as Markdown too, for a pull request.")
+    ] = None,
+    inspect: Annotated[
+        str | None, typer.Option(help="Folder for logs that the viewer of Inspect AI opens.")
+    ] = None,
     json: Json = False,
 ) -> None:
     """Compare a model with what you could have had without training it."""
@@ -75,6 +96,7 @@ def command(
             group=group,
             slices=slices or (),
             forgetting=forgetting,
+            judge=_who_prefers(judge, judge_prompt, judge_tokens, human, votes),
             concurrency=concurrency,
             budget_usd=budget_usd,
             notice=lambda text: err.print(text, style="dim", markup=False),
@@ -84,10 +106,38 @@ def command(
             report=report,
             progress=update,
         )
+    logs = [str(path) for path in result.write_inspect(inspect)] if inspect else []
+    if markdown:
+        markdown = str(result.write_markdown(markdown))
     if json:
-        emit(result.as_dict())
-    else:
-        show(result)
+        emit({**result.as_dict(), "markdown": markdown, "inspect": logs})
+        return
+    show(result)
+    if markdown:
+        out.print(f"markdown {markdown}", markup=False)
+    if logs:
+        out.print(f"inspect view start --log-dir {shlex.quote(str(inspect))}", markup=False)
+
+
+def _who_prefers(
+    judge: str | None, prompt: str | None, tokens: int, human: bool, votes: str | None
+) -> Judge | Votes | None:
+    from unift.evaluate import Judge, Votes
+
+    for flag, given, needed in (
+        ("--judge-prompt", prompt and not judge, "--judge"),
+        ("--votes", votes and not human, "--human"),
+        ("--human", human and judge, ""),
+    ):
+        if given:
+            raise UsageError(
+                f"{flag} needs {needed}." if needed else "Either a judge decides or people do.",
+                where=flag,
+                fix=f"add {needed}" if needed else "leave out --judge or --human",
+            )
+    if human:
+        return Votes(votes)
+    return Judge(judge, prompt, tokens) if judge else None
 
 
 def show(result: Evaluation) -> None:
@@ -95,6 +145,7 @@ def show(result: Evaluation) -> None:
     from rich.table import Table
 
     document = result.as_dict()
+    out.print(f"task {document['task']['kind']}: {document['task']['why']}", markup=False)
     names = sorted({name for row in document["candidates"] for name in row["metrics"]})
     table = Table("candidate", *names, "n", box=None, pad_edge=False)
     for column in table.columns[1:]:
@@ -113,6 +164,23 @@ def show(result: Evaluation) -> None:
             ruled = "ruled out" if row["not_worse"] else "not ruled out"
             out.print(
                 f"  a loss of {row['margin']:.1%} or more is {ruled} (p = {row['p_not_worse']:.2g})"
+            )
+    preferred: dict[str, Any] = document["preference"] or {"against": []}
+    for one in preferred["against"]:
+        out.print(
+            f"preferred to {one['b']} in {one['win_rate']:.1%} of {one['n']} rows"
+            f" [{one['low']:.1%}, {one['high']:.1%}]: {one['wins']} won, {one['ties']} tied"
+            f" ({one['identical']} equal answers), {one['losses']} lost",
+            markup=False,
+        )
+        place = one["position"]
+        if place and place["n"]:
+            out.print(
+                f"  the order changed the judge's mind in {place['share']:.1%} of"
+                f" {place['n']} pairs [{place['low']:.1%}, {place['high']:.1%}]:"
+                f" {place['first']} for the first answer, {place['second']} for the second;"
+                f" {one['unreadable']} could not be read",
+                markup=False,
             )
     for one in document["slices"]:
         if one["worse"]:

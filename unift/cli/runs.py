@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from unift.cli._output import Json, emit, out
 from unift.cli._progress import describe, duration, follow
 from unift.cli.train import show_plan
+
+if TYPE_CHECKING:
+    from unift.evaluate import Diagnosis
 
 app = typer.Typer(help="See and steer runs.", no_args_is_help=True)
 
@@ -52,9 +55,11 @@ def list_(
 def show(run_id: Id, json: Json = False) -> None:
     """Show one run: status, plan, artifact, lineage."""
     import unift
+    from unift.evaluate import diagnose
 
     run = unift.run(run_id)
-    document = run.as_dict()
+    found = diagnose(run.events(follow=False), run.plan)
+    document: dict[str, Any] = {**run.as_dict(), "diagnosis": found.as_dict()}
     if json:
         emit(document)
         return
@@ -77,11 +82,23 @@ def show(run_id: Id, json: Json = False) -> None:
         out.print(
             f"model {run.model}  {run.artifact.kind} at {run.artifact.reference}", markup=False
         )
+    if found.code != "too_short":
+        show_diagnosis(found)
     show_plan(run.plan)
     for edge in document["lineage"]:
         out.print(
             f"{edge['child']}  {edge['relation']}  {edge['parent']}", style="dim", markup=False
         )
+
+
+def show_diagnosis(found: Diagnosis) -> None:
+    """What the curves say, and what to do about it, each thing on a line."""
+    style = "" if found.code in ("healthy", "plateau") else "yellow"
+    word = found.code.replace("_", " ")
+    out.print(f"training looks {word}: {found.sentence}", style=style, markup=False)
+    for one in found.advice:
+        more = one.flags or one.command
+        out.print(f"  {one.text}" + (f"  {more}" if more else ""), style="dim", markup=False)
 
 
 @app.command()

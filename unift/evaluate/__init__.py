@@ -8,6 +8,7 @@ from unift._lazy import loader
 from unift.evaluate._evaluate import evaluate
 
 if TYPE_CHECKING:
+    from unift.evaluate._judge import Judge
     from unift.evaluate._metrics import Metric, get_metric, metrics, register
     from unift.evaluate._not_worse import NonInferiority, not_worse
     from unift.evaluate._recorded import Recorded
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
         rows_needed,
     )
     from unift.evaluate._verdict import Comparison, Verdict
+    from unift.evaluate._votes import Votes
+    from unift.evaluate._watch import Watch, watched
     from unift.evaluate.diagnosis import Advice, Diagnosis, diagnose
 
 # Loaded on first use: `import unift` needs none of them.
@@ -30,12 +33,15 @@ _HOMES = {
     "Diagnosis": "diagnosis",
     "Difference": "_statistics",
     "Evaluation": "_result",
+    "Judge": "_judge",
     "Metric": "_metrics",
     "NonInferiority": "_not_worse",
     "Recorded": "_recorded",
     "Result": "_result",
     "Slice": "_slices",
     "Verdict": "_verdict",
+    "Votes": "_votes",
+    "Watch": "_watch",
     "diagnose": "diagnosis",
     "get_metric": "_metrics",
     "holm": "_statistics",
@@ -45,6 +51,7 @@ _HOMES = {
     "paired_difference": "_statistics",
     "register": "_metrics",
     "rows_needed": "_statistics",
+    "watched": "_watch",
 }
 
 __all__ = [
@@ -53,12 +60,15 @@ __all__ = [
     "Diagnosis",
     "Difference",
     "Evaluation",
+    "Judge",
     "Metric",
     "NonInferiority",
     "Recorded",
     "Result",
     "Slice",
     "Verdict",
+    "Votes",
+    "Watch",
     "diagnose",
     "evaluate",
     "get_metric",
@@ -69,6 +79,7 @@ __all__ = [
     "paired_difference",
     "register",
     "rows_needed",
+    "watched",
 ]
 
 

@@ -182,13 +182,23 @@ def _announce(bills: Sequence[_Bill], notice: Notice) -> None:
 
 def _check_prices(bills: dict[str, _Bill]) -> None:
     for one in bills.values():
-        if one.remote and one.missing and one.price is None:
-            raise UsageError(
-                f"The price of answers of {one.name} is not known, so no budget can be kept.",
-                code="unknown_price",
-                where="budget_usd",
-                fix="leave the budget out, and bound the cost with limit=N (--limit)",
-            )
+        if one.remote and one.missing:
+            check_price(one.name, one.price)
+
+
+def check_price(name: str, price: AnswerPrice | None) -> None:
+    """A budget needs prices.
+
+    Raises:
+        UsageError: This one is not known.
+    """
+    if price is None:
+        raise UsageError(
+            f"The price of answers of {name} is not known, so no budget can be kept.",
+            code="unknown_price",
+            where="budget_usd",
+            fix="leave the budget out, and bound the cost with limit=N (--limit)",
+        )
 
 
 def _teller(

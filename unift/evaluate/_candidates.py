@@ -4,22 +4,21 @@ from __future__ import annotations
 
 import hashlib
 import json
-import random
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from unift import demo
 from unift.errors import DataError, UsageError
+from unift.evaluate import _shots as shots
 from unift.evaluate._recorded import PREFIX, Recorded, recorded
-from unift.evaluate._rows import Message, Row, read_rows
+from unift.evaluate._rows import Message, Row, read_rows, text_of
+from unift.evaluate._template import fill, places, read_text
 from unift.provider import Model
 
 Source = str | Model
 Shape = Callable[[Sequence[Message]], list[Message]]
-
-_SYSTEM = ("system", "developer")
 
 
 @dataclass(frozen=True)
@@ -68,22 +67,32 @@ def build_candidates(
         elif entry == "base":
             source = base_of(model, base)
             candidate = Candidate("base", source, _as_it_is, "The base model before training.")
-        elif entry.startswith("base+few-shot:"):
-            count = _count(entry)
-            shots = choose_shots(train or _training_data(run_id), count, test_rows, seed)
+        elif entry.startswith(shots.PREFIX):
+            count, similar = shots.parse(entry)
+            usable = shots.usable_rows(train or _training_data(run_id), count, test_rows)
+            choice = (
+                shots.by_likeness(usable, count)
+                if similar
+                else shots.at_random(usable, count, seed)
+            )
+            how = "those most like the question" if similar else "drawn at random"
             candidate = Candidate(
                 entry,
                 base_of(model, base),
-                _with_shots(shots),
-                f"The base model with {count} examples from the training data in the prompt.",
+                shots.with_shots(choice),
+                f"The base model with {count} examples from the training data in the prompt, "
+                f"{how}.",
             )
         elif entry.startswith("prompt:"):
             file = Path(entry.removeprefix("prompt:")).expanduser()
+            text = read_text(file, "system prompt or template")
+            template = "input" in places(text, ("input",), file)
             candidate = Candidate(
                 entry,
                 base_of(model, base),
-                _with_system(_read_prompt(file)),
-                f"The base model with the system prompt of {file.name}.",
+                _with_template(text, test_rows) if template else _with_system(fill(text, {})),
+                f"The base model with the {'template' if template else 'system prompt'} of "
+                f"{file.name}.",
             )
         elif entry.startswith(PREFIX):
             candidate = Candidate(entry, recorded(entry), _as_it_is, "Answers as recorded.")
@@ -163,89 +172,45 @@ def _training_data(run_id: str | None) -> str:
     return get_run(run_id).plan.spec.data
 
 
-def _count(entry: str) -> int:
-    text = entry.rpartition(":")[2]
-    if not text.isascii() or not text.isdigit() or int(text) < 1:
-        raise UsageError(
-            f"'{text}' is no number of examples.",
-            code="bad_baseline",
-            where=f"against {entry}",
-            fix="write base+few-shot:5",
-        )
-    return int(text)
-
-
-def choose_shots(train: str | Path, count: int, test_rows: Sequence[Row], seed: int) -> list[Row]:
-    """`count` different training rows, drawn with a fixed seed.
-
-    A training row whose prompt occurs in the test data is never drawn: it would hand the answer to
-    the baseline. Only rows of plain user and assistant turns qualify.
-
-    Raises:
-        DataError: Fewer than `count` rows qualify.
-    """
-    rows, _ = read_rows(train)
-    asked = {row.key for row in test_rows}
-    usable = {row.key: row for row in rows if row.key not in asked and _plain_turns(row)}
-    if len(usable) < count:
-        raise DataError(
-            f"{count} examples were asked for, but only {len(usable)} different training rows do "
-            "not occur in the test data.",
-            code="too_few_examples",
-            where=str(train),
-            fix=f"ask for base+few-shot:{len(usable)}" if usable else "give other training data",
-        )
-    return random.Random(seed).sample(list(usable.values()), count)
-
-
-def _plain_turns(row: Row) -> bool:
-    allowed = {"user", "assistant", *_SYSTEM}
-    return all(
-        message.get("role") in allowed and not message.get("tool_calls") for message in row.prompt
-    )
-
-
-def _read_prompt(file: Path) -> str:
-    try:
-        text = file.read_text("utf-8").strip()
-    except UnicodeDecodeError as error:
-        reason = f"it is not UTF-8 ({error.reason} at byte {error.start})"
-    except OSError as error:
-        reason = str(error.strerror)
-    else:
-        if text:
-            return text
-        reason = "it is empty"
-    raise UsageError(
-        f"The prompt cannot be read: {reason}.",
-        code="bad_prompt_file",
-        where=str(file),
-        fix="give a text file that holds the system prompt",
-    )
-
-
 def _as_it_is(prompt: Sequence[Message]) -> list[Message]:
     return list(prompt)
 
 
-def _with_shots(shots: Sequence[Row]) -> Shape:
-    turns: list[Message] = []
-    for row in shots:
-        turns += [message for message in row.prompt if message.get("role") not in _SYSTEM]
-        turns.append({"role": "assistant", "content": row.target})
-
-    def shape(prompt: Sequence[Message]) -> list[Message]:
-        head = [message for message in prompt if message.get("role") in _SYSTEM]
-        rest = [message for message in prompt if message.get("role") not in _SYSTEM]
-        return [*head, *turns, *rest]
-
-    return shape
+def _without_system(prompt: Sequence[Message]) -> list[Message]:
+    return [message for message in prompt if message.get("role") not in shots.SYSTEM]
 
 
 def _with_system(text: str) -> Shape:
+    return lambda prompt: [{"role": "system", "content": text}, *_without_system(prompt)]
+
+
+def _with_template(text: str, test_rows: Sequence[Row]) -> Shape:
+    """The text stands in place of the last thing that the user says, with that put into it.
+
+    Raises:
+        DataError: A test row has nothing that a user says.
+    """
+    for row in test_rows:
+        if not any(message.get("role") == "user" for message in row.prompt):
+            raise DataError(
+                "There is no user message that could be put into the template.",
+                code="no_input",
+                where=f"line {row.line} of the test data",
+                fix="give such rows a user message, or a prompt file without {{ input }}",
+            )
+
     def shape(prompt: Sequence[Message]) -> list[Message]:
-        rest = [message for message in prompt if message.get("role") not in _SYSTEM]
-        return [{"role": "system", "content": text}, *rest]
+        turns = _without_system(prompt)
+        last = max(i for i, message in enumerate(turns) if message.get("role") == "user")
+        said = fill(text, {"input": text_of(turns[last])})
+        content: Any = turns[last].get("content")
+        if isinstance(content, list):  # images stay
+            parts = cast("list[dict[str, Any]]", content)
+            content = [{"type": "text", "text": said}, *(one for one in parts if "text" not in one)]
+        else:
+            content = said
+        turns[last] = {**turns[last], "content": content}
+        return turns
 
     return shape
 

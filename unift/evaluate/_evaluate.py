@@ -10,8 +10,10 @@ from unift.provider import Model, Sampling
 
 # `import unift` imports this module, so whatever does the work waits for the first call.
 if TYPE_CHECKING:
+    from unift.evaluate._judge import Judge
     from unift.evaluate._metrics import Metric, Score
     from unift.evaluate._result import Evaluation
+    from unift.evaluate._votes import Votes
 
 Progress = Callable[[int, int], None]
 
@@ -34,6 +36,7 @@ def evaluate(
     group: str | None = None,
     slices: Sequence[str] = (),
     forgetting: bool = False,
+    judge: str | Model | Judge | Votes | None = None,
     budget_usd: float | None = None,
     reuse: bool = True,
     report: str | Path | Literal[False] | None = None,
@@ -73,6 +76,9 @@ def evaluate(
             answers that rules judge (instructions, arithmetic, formatting, safety), and names what
             got worse. Where the weights of both are on this machine, their losses on general text
             are compared as well.
+        judge: Who says which of two answers is better: a model reference or `Model`, a `Judge` for
+            its prompt and room, or `Votes` of people on a local page. The win rate then decides,
+            unless `metric` is given; ``preference`` in the JSON says how it came about.
         budget_usd: Stop before the answers of remote models could cost more than this, at the
             prices of the catalogue. Answers so far are kept.
         reuse: False asks again what was asked before instead of using the kept answers.
@@ -87,6 +93,7 @@ def evaluate(
         LimitError: The budget is used up.
         ProviderError: A model refuses to answer. Answers so far are kept, as after Ctrl-C.
     """
+    from unift.evaluate import _classification as classification
     from unift.evaluate import _forgetting as forgot
     from unift.evaluate import _scoring as scoring
     from unift.evaluate import _steps as steps
@@ -94,11 +101,13 @@ def evaluate(
     from unift.evaluate._calibration import calibration
     from unift.evaluate._candidates import build_candidates, name_of
     from unift.evaluate._general_text import general_loss
+    from unift.evaluate._preferring import prefer, prepare
     from unift.evaluate._result import Evaluation, pick_samples
     from unift.evaluate._rows import choose_rows, read_rows
     from unift.evaluate._slices import compare_slices, row_key
     from unift.evaluate._task import find_task
-    from unift.evaluate._verdict import judge, with_slices
+    from unift.evaluate._verdict import judge as find_verdict
+    from unift.evaluate._verdict import with_slices
 
     steps.check(limit, concurrency, confidence, margin, budget_usd)
     reference = steps.reference_of(margin, reference, against)
@@ -111,13 +120,18 @@ def evaluate(
     known_rows, said = steps.recorded_rows(every_row, candidates)
     rows = choose_rows(known_rows, limit, seed)
     task = find_task([row.target for row in rows], metric)
-    groups = row_key(rows, group) if group else None
+    if group:
+        row_key(rows, group)
     for key in slices:
         row_key(rows, key)  # complains now, not after an hour of answers
     draw = sampling or steps.sampling(rows)
+    judge, task = prepare(
+        judge, task, rows, candidates, draw,
+        metric=metric, seed=seed, budget_usd=budget_usd, notice=notice,
+    )  # fmt: skip
     if notice is not None and len(candidates) > 1:
         notice(steps.what_can_be_seen(len(rows), task, confidence, margin))
-    general = general_text = None
+    general = general_text = preference = None
     with Session(
         concurrency=concurrency, reuse=reuse, budget_usd=budget_usd, notice=notice,
         progress=progress,
@@ -129,18 +143,30 @@ def evaluate(
             )
             general = forgot.forgetting(session, *before, confidence=confidence, seed=seed)
             general_text = general_loss(session, *before, confidence=confidence, seed=seed)
+        if judge is not None:
+            preference = prefer(
+                judge, session, candidates, answered, rows, confidence=confidence, notice=notice
+            )
+            rows = [rows[i] for i in preference.rows]
+            answered = [[replies[i] for i in preference.rows] for replies in answered]
+            said += preference.said
         said += session.said
+    against_name = None if reference is None else name_of(reference)
     results = [
         scoring.score(one, replies, rows, task, data)
         for one, replies in zip(candidates, answered, strict=True)
     ]
-    against_name = None if reference is None else name_of(reference)
+    if preference is not None:
+        results = preference.onto(results, against_name)
+    groups = row_key(rows, group) if group else None
     comparisons = scoring.compare(
         results, task.metrics, confidence, seed,
         groups=groups, margin=margin, reference=against_name,
     )  # fmt: skip
     deciding = task.metrics[0]
-    verdict = judge(
+    if task.kind == "labels" and not classification.available():
+        said.append(classification.HINT)
+    verdict = find_verdict(
         results[0].name,
         {one.name: one.metrics[deciding.name] for one in results},
         comparisons,
@@ -149,6 +175,8 @@ def evaluate(
         n=len(rows),
         confidence=confidence,
     )
+    if preference is not None and deciding.name == "preference":
+        verdict = preference.onto_verdict(verdict)
     parts = compare_slices(
         rows, task, slices, results, verdict.against,
         metric=deciding, confidence=confidence, seed=seed, margin=margin, groups=groups,
@@ -166,10 +194,11 @@ def evaluate(
         **steps.tables(results, rows, task),
         "slices": [one.as_dict() for one in parts],
         "forgetting": None if general is None else forgot.as_dicts(general),
+        "preference": preference and preference.rates(comparisons),
         "general_text": general_text,
         "calibration": calibration(results, deciding),
         "non_inferiority": scoring.non_inferiority(comparisons, confidence),
-        "asked": steps.asked(margin, against_name, group, slices, forgetting),
+        "asked": steps.asked(margin, against_name, group, slices, forgetting, judge),
         "samples": pick_samples(rows, results, deciding, verdict.against),
         "lineage": steps.lineage(model, data, rows),
         "diagnosis": steps.diagnosis(model),

@@ -12,7 +12,7 @@ import string
 import sys
 import unicodedata
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
@@ -82,7 +82,8 @@ def get_metric(metric: str | Metric | Score) -> Metric:
     """A metric by name, as it is, or made of a plain function ``(answer, target) -> float``.
 
     ``"module:function"`` names a function of the user in a module that Python finds (the working
-    folder included), ``"json_schema:FILE"`` the share of answers that obey a JSON schema.
+    folder included), ``"json_schema:FILE"`` the share of answers that obey a JSON schema,
+    ``"preference"`` what a judge or people prefer, which only `evaluate` can ask for.
 
     Raises:
         UsageError: Nobody registered that name; there is no such function or schema.
@@ -99,6 +100,10 @@ def get_metric(metric: str | Metric | Score) -> Metric:
         return Metric("json_schema", schema_check(Path(rest)), "Valid by schema", about)
     if colon:
         return get_metric(_function(scheme, rest))
+    if metric == "preference":
+        from unift.evaluate._preference import PREFERENCE
+
+        return PREFERENCE
     if metric not in _registry:
         raise UsageError(
             f"There is no metric '{metric}'.",
@@ -184,54 +189,6 @@ def short_match(answer: str, target: str) -> float:
     """1 if both have the same words, without case, punctuation and articles (SQuAD's exact match,
     Rajpurkar et al. 2016, section 6.1)."""
     return float(_squad_tokens(answer) == _squad_tokens(target))
-
-
-def confusion(answers: Sequence[str], targets: Sequence[str]) -> dict[str, Any]:
-    """Counts of wanted (rows) against given labels (columns); ``(other)`` is no known label.
-
-    Returns:
-        ``{"labels": [...], "given": [..., "(other)"], "counts": [[...], ...]}``, shape
-        (labels, labels + 1).
-    """
-    labels = sorted({label_of(text) for text in targets})
-    place = {label: i for i, label in enumerate(labels)}
-    counts = [[0] * (len(labels) + 1) for _ in labels]
-    for answer, target in zip(answers, targets, strict=True):
-        counts[place[label_of(target)]][place.get(label_of(answer), len(labels))] += 1
-    return {"labels": labels, "given": [*labels, "(other)"], "counts": counts}
-
-
-def macro_f1(answers: Sequence[str], targets: Sequence[str]) -> float:
-    """Mean over the labels of the targets of each label's F1, so that rare labels count as much.
-
-    Labels are compared after `label_of`; an answer that is no label at all is wrong for its own
-    label. F1 = 2TP / (2TP + FP + FN) (van Rijsbergen 1979); a number of the whole set, not a row.
-    """
-    return _mean([row["f1"] for row in label_table(answers, targets)])
-
-
-def label_table(answers: Sequence[str], targets: Sequence[str]) -> list[dict[str, float | str]]:
-    """Per label of the targets: how often it was wanted, precision, recall and F1."""
-    given, wanted = [label_of(text) for text in answers], [label_of(text) for text in targets]
-    rows: list[dict[str, float | str]] = []
-    for label in sorted(set(wanted)):
-        hit = sum(1 for g, w in zip(given, wanted, strict=True) if g == w == label)
-        said, needed = given.count(label), wanted.count(label)
-        rows.append(
-            {
-                "label": label,
-                "n": needed,
-                "precision": hit / said if said else 0.0,
-                "recall": hit / needed,
-                "f1": 2 * hit / (said + needed),
-            }
-        )
-    return rows
-
-
-def _mean(values: Sequence[float | str]) -> float:
-    numbers = [float(value) for value in values]
-    return sum(numbers) / len(numbers) if numbers else 0.0
 
 
 EXACT_MATCH = register(

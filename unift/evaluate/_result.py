@@ -99,6 +99,23 @@ class Evaluation:
         """The same evaluation, knowing where its page is."""
         return replace(self, report=path)
 
+    def write_markdown(self, path: str | Path) -> Path:
+        """Write the report for a pull request: the verdict, tables, and the rest folded away.
+
+        Raises:
+            UsageError: It cannot be written there.
+        """
+        from unift.report import evaluation_markdown, save
+
+        text = evaluation_markdown(self.as_dict())
+        return save(path, text, "another path (--markdown on the command line)")
+
+    def write_inspect(self, folder: str | Path) -> list[Path]:
+        """Logs of Inspect AI, one a candidate. See `unift.evaluate._inspect_log`."""
+        from unift.evaluate._inspect_log import write_inspect
+
+        return write_inspect(self, folder)
+
     def as_dict(self) -> dict[str, Any]:
         """The JSON document of ``unift evaluate``."""
         return {

@@ -7,10 +7,12 @@ from itertools import permutations
 from pathlib import Path
 from typing import Any
 
+from unift.evaluate import _classification as classification
 from unift.evaluate._candidates import Candidate
 from unift.evaluate._cost import price_of, usd_per_1000
-from unift.evaluate._metrics import Metric, macro_f1
+from unift.evaluate._metrics import Metric
 from unift.evaluate._not_worse import not_worse
+from unift.evaluate._preference import PREFERENCE
 from unift.evaluate._recorded import PREFIX, Recorded, recorded, reply_text
 from unift.evaluate._result import Result
 from unift.evaluate._rows import Row
@@ -48,6 +50,8 @@ def score(
     scores: dict[str, tuple[float, ...]] = {}
     agreement: dict[str, float] = {}
     for metric in task.metrics:
+        if metric is PREFERENCE:
+            continue  # a pair has it, no answer by itself
         if draws is None:
             texts = [(reply_text(reply),) for reply in replies]
         else:
@@ -61,9 +65,9 @@ def score(
             for some, row in zip(texts, rows, strict=True)
         )
     means = {name: _mean(values) for name, values in scores.items()}
-    if task.kind == "labels":
+    if task.kind == "labels" and classification.available():
         given = [reply_text(reply) for reply in replies]
-        means["macro_f1"] = macro_f1(given, [row.target for row in rows])
+        means["macro_f1"] = classification.macro_f1(given, [row.target for row in rows])
     return Result(
         candidate.name, candidate.reference, candidate.about, tuple(replies), scores, means,
         draws, agreement or None, usd_per_1000(price_of(candidate.reference), replies),
@@ -97,7 +101,7 @@ def compare(
         key = metric.name
         pairs = [
             paired_difference(
-                own.scores[key],
+                _against(own, rival, metric),
                 rival.scores[key],
                 confidence=confidence,
                 seed=seed,
@@ -111,7 +115,7 @@ def compare(
             asked: dict[str, Any] = {}
             if margin is not None and rival.name == reference and metric is metrics[0]:
                 tested = not_worse(
-                    own.scores[key], rival.scores[key], pair, margin,
+                    _against(own, rival, metric), rival.scores[key], pair, margin,
                     confidence=confidence, groups=groups,
                 )  # fmt: skip
                 asked = {
@@ -132,7 +136,7 @@ def compare(
                     p_adjusted=p_adjusted,
                     test=pair.test,
                     n=pair.n,
-                    scale=scale(own.scores[key], rival.scores[key]),
+                    scale=scale(_against(own, rival, metric), rival.scores[key]),
                     deviation=pair.deviation,
                     detectable=minimum_detectable_effect(
                         pair.n, deviation=pair.deviation or 0.5, confidence=confidence
@@ -141,6 +145,12 @@ def compare(
                 )
             )
     return found
+
+
+def _against(own: Result, rival: Result, metric: Metric) -> Sequence[float]:
+    if metric is PREFERENCE:  # differs with the rival, and what one side lacks the other has
+        return [1 - share for share in rival.scores[metric.name]]
+    return own.scores[metric.name]
 
 
 def non_inferiority(comparisons: Sequence[Comparison], confidence: float) -> dict[str, Any] | None:

@@ -261,6 +261,19 @@ def _flip(delta: Scores, seed: int, resamples: int) -> tuple[float, str]:
     return min(1.0, float(found.pvalue)), "sign-flip permutation"
 
 
+def share_interval(count: int, n: int, confidence: float = 0.95) -> tuple[float, float]:
+    """Interval of a share (Wilson 1927, JASA 22:209-212); 0 to 1 where nothing was counted."""
+    if not n:
+        return 0.0, 1.0
+    found = _scipy_stats().binomtest(count, n).proportion_ci(confidence, method="wilson")
+    return float(found.low), float(found.high)
+
+
+def sign_test(wins: int, losses: int) -> float:
+    """Two-sided p-value of "each is as likely as the other"; exact binomial."""
+    return float(_scipy_stats().binomtest(wins, wins + losses, 0.5).pvalue)
+
+
 def _scipy_stats() -> Any:
     # scipy ships no type information; everything that comes out of it is converted at once.
     from scipy import stats  # pyright: ignore[reportMissingTypeStubs]  # as said above

@@ -10,6 +10,7 @@ from typing import Any
 
 from unift._home import home
 from unift.errors import DataError, UsageError
+from unift.evaluate import _classification as classification
 from unift.evaluate._candidates import (
     Candidate,
     Source,
@@ -18,7 +19,6 @@ from unift.evaluate._candidates import (
     run_of,
 )
 from unift.evaluate._json_fields import field_table
-from unift.evaluate._metrics import confusion, label_table
 from unift.evaluate._recorded import Recorded, reply_text
 from unift.evaluate._result import Evaluation, Result
 from unift.evaluate._rows import Row, fingerprint
@@ -64,16 +64,20 @@ def what_can_be_seen(n: int, task: Task, confidence: float, margin: float | None
     """What so many rows can show, said before anything is spent.
 
     The deviation of the row differences is not known yet; 0.5 is the guess of
-    `minimum_detectable_effect`.
+    `minimum_detectable_effect`, and a preference needs more.
     """
-    seen = minimum_detectable_effect(n, confidence=confidence)
+    # A preference moves a row from -1 to 1, so that half of the rows decided is 0.7.
+    preferred = task.metrics[0].name == "preference"
+    deviation = 0.7 if preferred else 0.5
+    seen = minimum_detectable_effect(n, deviation=deviation, confidence=confidence)
     text = (
         f"With {n} rows, differences below about {seen * 100:.1f} points cannot be told from chance"
     )
     if margin is not None:
-        needed = rows_needed(margin, confidence=confidence)
+        needed = rows_needed(margin, deviation=deviation, confidence=confidence)
         text += f"; to rule out a loss of {margin:g}, about {needed} rows are needed"
-    return f"{text} (80% power, if a quarter of the answers change; {task.metrics[0].title})."
+    guess = "half of the pairs have a winner" if preferred else "a quarter of the answers change"
+    return f"{text} (80% power, if {guess}; {task.metrics[0].title})."
 
 
 def reference_of(
@@ -143,6 +147,7 @@ def asked(
     group: str | None,
     slices: Sequence[str],
     forgetting: bool,
+    judge: Any = None,
 ) -> dict[str, Any]:
     """What was asked for beyond the defaults."""
     given: dict[str, Any] = {
@@ -153,6 +158,8 @@ def asked(
     }
     if forgetting:
         given["forgetting"] = True
+    if judge is not None:
+        given["judge"] = judge.described
     return {key: value for key, value in given.items() if value}
 
 
@@ -161,10 +168,14 @@ def tables(results: Sequence[Result], rows: Sequence[Row], task: Task) -> dict[s
     texts = {one.name: [reply_text(reply) for reply in one.replies] for one in results}
     if task.kind == "json":
         return {"fields": field_table(texts, targets)}
-    if task.kind == "labels":
+    if task.kind == "labels" and classification.available():
         return {
-            "labels": {name: label_table(given, targets) for name, given in texts.items()},
-            "confusion": {name: confusion(given, targets) for name, given in texts.items()},
+            "labels": {
+                name: classification.label_table(given, targets) for name, given in texts.items()
+            },
+            "confusion": {
+                name: classification.confusion(given, targets) for name, given in texts.items()
+            },
         }
     return {}
 

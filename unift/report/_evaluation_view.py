@@ -69,6 +69,7 @@ def evaluation_view(doc: Doc) -> dict[str, Any]:
         "confusion": _confusion(doc),
         "question": _question(doc),
         "forgetting": _forgetting(doc),
+        "preference": doc.get("preference"),
         "general_text": doc.get("general_text"),
         "calibration": _calibration(doc),
         "priced": any(one.get("usd_per_1000_answers") is not None for one in doc["candidates"]),

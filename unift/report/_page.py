@@ -58,11 +58,20 @@ def write_report(
         estimate=_document(estimate),
         diagnosis=_document(diagnosis),
     )
+    return save(path, page, "report=FILE (--report on the command line)")
+
+
+def save(path: str | Path, text: str, setting: str) -> Path:
+    """Write a report as a whole; missing folders are made, an old one is replaced.
+
+    Raises:
+        UsageError: It cannot be written there; `setting` says how to give another place.
+    """
     target = Path(path).expanduser().absolute()
     draft = target.with_name(f".{target.name}.{os.getpid()}")
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
-        draft.write_text(page, "utf-8", errors="replace")
+        draft.write_text(text, "utf-8", errors="replace")
         draft.replace(target)
     except OSError as error:
         with suppress(OSError):  # the first complaint is the one to hear
@@ -71,7 +80,7 @@ def write_report(
             f"The report cannot be written: {error.strerror}.",
             code="report_unwritable",
             where=str(target),
-            fix="give another place with report=FILE (--report on the command line)",
+            fix=f"give another place with {setting}",
         ) from error
     return target
 

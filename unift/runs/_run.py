@@ -200,6 +200,10 @@ class Run:
         place = f"run {self.id}" + (f", {failure.where}" if failure.where else "")
         return cls(failure.message, code=failure.code, where=place, fix=failure.fix or resume)
 
+    def note(self, event: Event) -> None:
+        """Journal an event that does not come from the provider; the same id twice is one."""
+        self._store.append(self.id, [event])
+
     # --- acting -------------------------------------------------------------------------------
 
     def submit(self) -> Run:

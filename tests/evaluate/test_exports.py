@@ -1,0 +1,79 @@
+"""An evaluation leaves this house: as Markdown, and as logs that Inspect AI reads back."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.evaluate.fakes import Fake, question
+from unift.errors import UsageError
+from unift.evaluate import Evaluation, evaluate
+
+HOSTILE = "par|cel `rm` @everyone <img src=x>"
+
+
+@pytest.fixture
+def found(chat_file: Callable[..., str]) -> Evaluation:
+    """Three labels; the model under test loses the rare one, and one answer is hostile."""
+    labels = ("refund", "parcel", "login")
+    truth = {f"Mail {i}": labels[0 if i % 10 == 0 else 1 + i % 2] for i in range(120)}
+    old = Fake("fake:old", lambda m: truth[question(m)] if int(question(m)[5:]) % 3 else "?")
+    new = Fake(
+        "fake:new", lambda m: HOSTILE if truth[question(m)] == "refund" else truth[question(m)]
+    )
+    return evaluate(new, chat_file(list(truth.items())), against=[old], report=False)
+
+
+def test_markdown_says_the_verdict_first_and_names_what_broke(
+    found: Evaluation, tmp_path: Path
+) -> None:
+    text = found.write_markdown(tmp_path / "new" / "pr.md").read_text("utf-8")
+    assert text.startswith("## Worth it\n")
+    assert "refund" in text.split("<details>")[0], "the verdict names the part that got worse"
+    assert re.search(r"\| label `refund` \| 12 \| −[\d.]+ \| \*\*worse\*\* \|", text)
+    rows = [line for line in text.splitlines() if line.startswith("|")]
+    widths = [len(re.findall(r"(?<!\\)\|", line)) for line in rows]
+    heads = [i for i, line in enumerate(rows) if set(line) <= set("|-: ")]
+    for head in heads:  # a row of another width would not be a table any more
+        assert widths[head - 1] == widths[head] == widths[head + 1]
+    shown = re.sub(r"`[^`]*`", "", text)
+    assert "everyone" in text
+    assert "everyone" not in shown, "what models wrote stands in code spans only"
+    assert "<img" not in shown
+    assert text.count("<details>") == text.count("</details>")
+
+
+def test_a_place_that_cannot_be_written_is_said(found: Evaluation, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(UsageError, match="cannot be written") as caught:
+        found.write_markdown(tmp_path / "file" / "pr.md")
+    assert "--markdown" in caught.value.fix
+
+
+def test_inspect_reads_back_what_was_written(found: Evaluation, tmp_path: Path) -> None:
+    log: Any = pytest.importorskip("inspect_ai.log", reason="pip install 'unift[inspect]'")
+    files = found.write_inspect(tmp_path / "logs")
+    assert len(files) == 2
+    assert files == found.write_inspect(tmp_path / "logs"), "the same evaluation, the same files"
+    assert len(list((tmp_path / "logs").iterdir())) == 2
+    for path, result in zip(files, found.candidates, strict=True):
+        read = log.read_eval_log(str(path))
+        assert read.status == "success"
+        assert read.eval.model == result.model.replace(":", "/", 1)
+        assert read.eval.metadata["verdict"] == found.verdict.sentence
+        (scores,) = [one for one in read.results.scores if one.name == "accuracy"]
+        assert scores.metrics["mean"].value == pytest.approx(result.metrics["accuracy"])
+        assert len(read.samples) == result.n
+        for sample, row, reply, score in zip(
+            read.samples, found.rows, result.replies, result.scores["accuracy"], strict=True
+        ):
+            assert sample.target == row.target
+            assert sample.output.completion == reply.text
+            assert sample.scores["accuracy"].value == score
+            assert sample.messages[0].text == row.prompt[0]["content"]
+    json.dumps(found.as_dict())  # what was written left the evaluation as it was

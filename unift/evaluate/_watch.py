@@ -1,0 +1,90 @@
+"""The diagnosis while a training goes on: said once, when something begins to go wrong."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, Any, cast
+
+from unift.evaluate.diagnosis import Diagnosis, diagnose
+from unift.provider import Event, Plan, get_provider
+
+if TYPE_CHECKING:
+    from unift.runs import Run
+
+#: What is said at once; the rest can only be judged at the end.
+_ALARMS = frozenset({"bad_masks", "diverging", "rate_too_high", "overfitting"})
+#: Alarms that must be seen in two looks in a row: a single evaluation may be an outlier.
+_CONFIRMED = frozenset({"rate_too_high", "overfitting", "diverging"})
+#: Besides at every evaluation, a look is taken when there are so many more metrics.
+_GROWTH = 1.1
+_LEAST = 10
+
+
+class Watch:
+    """Looks at a training through its events, in order, as they come.
+
+    Each alarm is told once; one that the events themselves tell already (a trainer that watches,
+    an earlier follower) is not told again.
+
+    Args:
+        plan: Where the settings are read that the advice changes.
+    """
+
+    def __init__(self, plan: Plan | None = None) -> None:
+        self._plan = plan
+        self._events: list[Event] = []
+        self._told: set[str] = set()
+        self._metrics, self._next = 0, _LEAST
+        self._last = ""
+
+    def see(self, event: Event) -> Diagnosis | None:
+        """Take one more event in; the diagnosis if an alarm begins with it."""
+        known: Any = event.data.get("diagnosis")
+        if isinstance(known, Mapping):
+            self._told.add(str(cast("Mapping[str, Any]", known).get("code")))
+        if event.kind not in ("metrics", "evaluation", "checkpoint", "artifact"):
+            return None
+        self._events.append(event)
+        self._metrics += event.kind == "metrics"
+        if event.kind == "evaluation" or self._metrics >= self._next:
+            self._next = max(self._metrics + _LEAST, int(self._metrics * _GROWTH))
+            return self._look()
+        return None
+
+    def _look(self) -> Diagnosis | None:
+        found = diagnose(self._events, self._plan)
+        again, self._last = self._last == found.code, found.code
+        if found.code not in _ALARMS or found.code in self._told:
+            return None
+        if found.code in _CONFIRMED and not again:
+            return None
+        self._told.add(found.code)
+        return found
+
+
+def watched(run: Run, *, after: int = 0) -> Iterator[Event]:
+    """Follow a run as `Run.events` does; of a vendor's run the diagnosis is made here.
+
+    An alarm is journalled and comes as a ``warning`` event whose data hold the ``diagnosis``. A
+    trainer on this machine watches itself, so nothing is added to what it says.
+    """
+    if get_provider(run.provider).capabilities().place == "local":
+        yield from run.events(after=after)
+        return
+    watch, own = Watch(run.plan), set[str]()
+    for event in run.events():  # from the start: a diagnosis needs the whole curve
+        if event.id in own:
+            continue
+        if event.seq > after:
+            yield event
+        found = watch.see(event)
+        if found is None:
+            continue
+        data = {"diagnosis": found.as_dict(), "step": event.data.get("step")}
+        warning = Event(
+            id=f"diagnosis-{found.code}", at=event.at, kind="warning", message=found.line,
+            data=data,
+        )  # fmt: skip
+        run.note(warning)
+        own.add(warning.id)
+        yield warning

@@ -1,0 +1,176 @@
+"""An evaluation as Markdown, for a pull request: the verdict first, the rest folded away.
+
+GitHub's dialect: tables, and ``<details>`` for what not everybody reads. What users and models
+wrote stands in code spans, so that it can neither format the page nor mention anybody.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from unift.report._evaluation_view import evaluation_view
+from unift.report._format import change, duration, p_value, score
+
+Doc = Mapping[str, Any]
+
+_LONGEST = 200  # characters of a sample that are shown
+_SLICES = 12
+
+
+def evaluation_markdown(document: Doc) -> str:
+    """The report of an evaluation (the document of ``unift evaluate --json``) as Markdown."""
+    view = evaluation_view(document)
+    lines = [
+        f"## {view['badge']['word']}",
+        "",
+        _plain(document["verdict"]),
+        "",
+        *_candidates(view),
+        "",
+        *_differences(view, document),
+    ]
+    if view["question"]:
+        lines += [_plain(view["question"]), ""]
+    lines += [f"- **Note:** {_plain(one)}" for one in view["warnings"]]
+    if view["warnings"]:
+        lines.append("")
+    lines += _parts(view)
+    lines += _forgetting(document)
+    lines += _diagnosis(document.get("diagnosis"))
+    lines += _samples(view)
+    lines += _origin(document)
+    return "\n".join(lines).rstrip() + "\n"
+
+
+def _candidates(view: Doc) -> list[str]:
+    columns: Sequence[Doc] = view["columns"]
+    heads = [one["title"] + (" (decides)" if one["deciding"] else "") for one in columns]
+    extra = ["time per answer"] * bool(view["timed"]) + ["USD per 1,000"] * bool(view["priced"])
+    lines = [_row("", *heads, *extra), _rule(1, len(heads) + len(extra))]
+    for one in view["rows"]:
+        cells = [score(one["metrics"].get(c["name"]), c["share"]) for c in columns]
+        if view["timed"]:
+            cells.append(duration(one["seconds"]))
+        if view["priced"]:
+            cells.append("–" if one["price"] is None else f"{one['price']:.2f}")
+        lines.append(_row(_code(one["name"]), *cells))
+    return lines
+
+
+def _differences(view: Doc, document: Doc) -> list[str]:
+    name, title = document["candidates"][0]["name"], view["title"]
+    shown = [one["comparison"] for one in view["rows"] if one["comparison"]]
+    if not shown:
+        return []
+    unit = " in points" if view["share"] else ""
+    lines = [
+        _row(f"{_code(name)} minus", f"{title}{unit}", f"{view['level']} interval", "p (Holm)"),
+        _rule(1, 3),
+    ]
+    for one in shown:
+        span = f"{change(one['low'], view['share'])} to {change(one['high'], view['share'])}"
+        lines.append(
+            _row(
+                _code(one["b"]),
+                change(one["difference"], view["share"]),
+                span,
+                p_value(one["p_adjusted"]),
+            )
+        )
+    return [*lines, "", f"{view['n']} test rows, paired; {', '.join(view['tests'])}.", ""]
+
+
+def _parts(view: Doc) -> list[str]:
+    compared = [one for one in view["slices"] if one["difference"] is not None]
+    if not compared:
+        return []
+    worst = sorted(compared, key=lambda one: (not one["worse"], one["difference"]))[:_SLICES]
+    lines = [_row("part", "rows", "difference", ""), _rule(1, 2, 1)]
+    for one in worst:
+        word = "**worse**" if one["worse"] else "better" if one["better"] else ""
+        name = f"{_plain(one['by'])} {_code(one['value'])}"
+        lines.append(_row(name, str(one["n"]), change(one["difference"], view["share"]), word))
+    more = len(compared) - len(worst)
+    if more:
+        lines += ["", f"{more} more in the HTML report."]
+    return _folded(f"By part, worst first ({len(compared)})", lines)
+
+
+def _forgetting(document: Doc) -> list[str]:
+    kinds: Sequence[Doc] = document.get("forgetting") or []
+    if not kinds:
+        return []
+    lines = [_row("general questions", "model", "base", "difference", "n"), _rule(1, 4)]
+    lines += [
+        _row(
+            _plain(one["kind"]),
+            score(one["model"], True),
+            score(one["base"], True),
+            change(one["difference"], True),
+            str(one["n"]),
+        )
+        for one in kinds
+    ]
+    return _folded("What was forgotten", lines)
+
+
+def _diagnosis(found: Doc | None) -> list[str]:
+    if not found:
+        return []
+    word = str(found["code"]).replace("_", " ")
+    lines = [_plain(found["sentence"]), ""]
+    for one in found["advice"]:
+        more = one["flags"] or one.get("command", "")
+        lines.append(f"- {_plain(one['text'])}" + (f" {_code(more)}" if more else ""))
+    return _folded(f"How the training went: {word}", lines)
+
+
+def _samples(view: Doc) -> list[str]:
+    if not view["samples"]:
+        return []
+    names = [one["name"] for one in view["samples"][0]["answers"]]
+    lines = [
+        _row("line", "change", "question", "wanted", *map(_code, names)),
+        _rule(4 + len(names)),
+    ]
+    for one in view["samples"]:
+        answers = [_code(answer["text"]) for answer in one["answers"]]
+        asked, wanted = _code(one["prompt"]), _code(one["expected"])
+        lines.append(_row(str(one["line"]), one["word"], asked, wanted, *answers))
+    return _folded("Answers worth reading", lines)
+
+
+def _origin(document: Doc) -> list[str]:
+    known: Doc = document.get("lineage") or {}
+    lines = [f"- {key.replace('_', ' ')}: {_code(value)}" for key, value in known.items() if value]
+    lines.append(f"- evaluation: {_code(document['id'])}, seed {document['seed']}")
+    return _folded("Where it comes from", lines)
+
+
+def _folded(title: str, lines: Sequence[str]) -> list[str]:
+    return ["<details>", f"<summary>{title}</summary>", "", *lines, "", "</details>", ""]
+
+
+def _row(*cells: str) -> str:
+    return "| " + " | ".join(cells) + " |"
+
+
+def _rule(left: int, right: int = 0, last: int = 0) -> str:
+    return _row(*["---"] * left, *["---:"] * right, *["---"] * last)
+
+
+def _code(value: Any) -> str:
+    """A code span for a table cell: one line, cut to a length, with nothing that could end it."""
+    text = " ".join(str(value).replace("`", "'").split()).replace("|", "\\|")
+    if len(text) > _LONGEST:
+        text = text[:_LONGEST].rstrip("\\") + " …"
+    return f"`{text}`" if text else ""
+
+
+def _plain(text: Any) -> str:
+    """A sentence of ours that may quote a user's word."""
+    found = str(text).replace("\n", " ")
+    for mark in "\\<>|*_`[]@#":
+        found = found.replace(mark, f"\\{mark}" if mark not in "<>@" else f"&#{ord(mark)};")
+    return found
