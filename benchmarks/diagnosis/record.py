@@ -4,7 +4,7 @@
 
 Every curve is one run of `unift.train` on this machine's CPU, one thread. The label says what a
 reader of the curve and of its settings would call it; the file keeps the settings beside it. Those
-whose name ends in ``-b`` repeat another with another seed: thresholds were not fitted to them.
+whose name ends in ``-b`` repeat another with another seed. Not every case has been recorded yet.
 """
 
 from __future__ import annotations
