@@ -34,7 +34,7 @@ CASES: dict[str, Case] = {
         "rate_too_high", "desk", None, {"epochs": 1, "learning_rate": 0.05}
     ),
     "rate-6-times-higher": (
-        "rate_too_high", "minority", None, {"epochs": 2, "learning_rate": 0.03}
+        "diverging", "minority", None, {"epochs": 2, "learning_rate": 0.03}
     ),
     "too-long": ("plateau", "minority", None, {"epochs": 14, "learning_rate": 2e-3}),
     "known-before": ("bad_masks", "known", None, {"epochs": 2, "learning_rate": 2e-3}),
