@@ -53,11 +53,21 @@ def draw(
     return out
 
 
-def shuffled(rng: random.Random, split: ms.Split, count: int, seen: set[str]) -> list[Row]:
-    """Messages with the answers of other messages."""
-    drawn = draw(rng, split, count, seen, ms.INTENTS)
+def shuffled(rng: random.Random, split: ms.Split, each: int, seen: set[str]) -> list[Row]:
+    """Messages with the answers of other messages.
+
+    Every answer occurs `each` times: were some more common, answering those alone would gain.
+    """
+    drawn: list[Message] = []
+    room = dict.fromkeys(((k, i) for k in KIND for i in ms.INTENTS), each)
+    while any(room.values()):
+        (message,) = draw(rng, split, 1, seen, ms.INTENTS)
+        if room[message.kind, message.intent]:
+            room[message.kind, message.intent] -= 1
+            drawn.append(message)
     answers = [f"{KIND[m.kind]}, {TOPIC[m.intent]}" for m in drawn]
     rng.shuffle(answers)
+    rng.shuffle(drawn)
     return [row(m, "Sort and topic?", a) for m, a in zip(drawn, answers, strict=True)]
 
 
@@ -83,17 +93,18 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True, help="folder of the tasks' folders")
     parser.add_argument("--seed", type=int, default=20261125)
     args = parser.parse_args()
-    rng, seen = random.Random(args.seed), set[str]()
+    seen = set[str]()
+    rng, own = random.Random(args.seed), random.Random(args.seed + 1)
     tasks = {
         "shuffled": {
-            "train": shuffled(rng, "train", 240, seen),
-            "validation": shuffled(rng, "train", 80, seen),
-            "test": shuffled(rng, "test", 400, seen),
+            "train": shuffled(rng, "train", 6, seen),
+            "validation": shuffled(rng, "train", 2, seen),
+            "test": shuffled(rng, "test", 10, seen),
         },
         "minority": {
-            "train": minority(rng, "train", 240, seen, old=True),
-            "validation": minority(rng, "train", 80, seen, old=True),
-            "test": minority(rng, "test", 240, seen, old=False),
+            "train": minority(own, "train", 240, seen, old=True),
+            "validation": minority(own, "train", 80, seen, old=True),
+            "test": minority(own, "test", 240, seen, old=False),
         },
     }
     for task, parts in tasks.items():

@@ -76,4 +76,6 @@ def test_inspect_reads_back_what_was_written(found: Evaluation, tmp_path: Path) 
             assert sample.output.completion == reply.text
             assert sample.scores["accuracy"].value == score
             assert sample.messages[0].text == row.prompt[0]["content"]
+    ids = {log.read_eval_log(str(path), header_only=True).eval.task_id for path in files}
+    assert len(ids) == 2, "the viewer shows one log a task id"
     json.dumps(found.as_dict())  # what was written left the evaluation as it was

@@ -52,8 +52,7 @@ def write_inspect(evaluation: Evaluation, folder: str | Path) -> list[Path]:
         target.mkdir(parents=True, exist_ok=True)
         for one in evaluation.candidates:
             name = re.sub(r"[^A-Za-z0-9.+-]+", "-", one.name).strip("-.") or "model"
-            mark = hashlib.sha256(one.name.encode()).hexdigest()[:4]
-            path = target / f"{name[:60]}-{mark}-{evaluation.id}.eval"
+            path = target / f"{name[:60]}-{_mark(one)}-{evaluation.id}.eval"
             write_eval_log(_log(evaluation, one), str(path))
             written.append(path)
     except OSError as error:
@@ -93,7 +92,8 @@ def _log(evaluation: Evaluation, result: Result) -> EvalLog:
             run_id=evaluation.id,
             created=now,
             task=f"unift {evaluation.details['lineage']['data']}",
-            task_id=evaluation.id,
+            # The viewer takes logs of one task id for repetitions, and shows the last alone.
+            task_id=f"{evaluation.id}-{_mark(result)}",
             dataset=EvalDataset(
                 name=str(evaluation.details["lineage"]["data"]),
                 samples=n,
@@ -122,6 +122,11 @@ def _log(evaluation: Evaluation, result: Result) -> EvalLog:
         stats=EvalStats(started_at=now, completed_at=now),
         samples=[_sample(evaluation, result, index) for index in range(n)],
     )
+
+
+def _mark(result: Result) -> str:
+    """Tells candidates apart whose names differ only in what a file name cannot hold."""
+    return hashlib.sha256(result.name.encode("utf-8", "surrogatepass")).hexdigest()[:4]
 
 
 def _model_name(result: Result) -> str:

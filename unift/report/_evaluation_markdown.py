@@ -24,8 +24,9 @@ def evaluation_markdown(document: Doc) -> str:
     lines = [
         f"## {view['badge']['word']}",
         "",
-        _plain(document["verdict"]),
+        f"**{_plain(view['verdict']['found'])}**",
         "",
+        *([f"{_plain(view['verdict']['figures'])}.", ""] if view["verdict"]["figures"] else []),
         *_candidates(view),
         "",
         *_differences(view, document),

@@ -1,0 +1,136 @@
+"""The diagnosis on recorded trainings of the embedded model, and while a training goes on."""
+
+from __future__ import annotations
+
+import json
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.evaluate.test_diagnosis import Curve, events, falling, plan, turning
+from unift.evaluate import Diagnosis, Watch, diagnose
+from unift.provider import Event
+
+CURVES = sorted((Path(__file__).parent / "curves").glob("*.json"))
+AT = datetime(2026, 11, 25, tzinfo=UTC)
+HEALTHY = {"healthy", "plateau", "underfitting"}
+
+
+def recorded(path: Path) -> tuple[str, list[Event]]:
+    """The label of a recorded curve, and its events in order."""
+    found: dict[str, Any] = json.loads(path.read_text())
+    epochs = dict(found["epochs"])
+    points = [
+        (step, 0, Event(id=f"m{step}", at=AT, kind="metrics",
+                        data={"step": step, "loss": loss, "epoch": epochs.get(step, 0.0)}))
+        for step, loss in found["train"]
+    ]  # fmt: skip
+    points += [
+        (step, 1, Event(id=f"e{step}", at=AT, kind="evaluation",
+                        data={"step": step, "validation_loss": loss}))
+        for step, loss in found["validation"]
+    ]  # fmt: skip
+    return found["label"], [event for *_, event in sorted(points, key=lambda one: one[:2])]
+
+
+def alarms(curve: list[Event]) -> list[str]:
+    watch = Watch(plan())
+    return [found.code for event in curve if (found := watch.see(event))]
+
+
+@pytest.mark.parametrize("path", CURVES, ids=lambda path: path.stem)
+def test_a_recorded_training_gets_its_label(path: Path) -> None:
+    label, curve = recorded(path)
+    found = diagnose(curve, plan())
+    assert found.code == label, found.sentence
+    assert alarms(curve) == ([] if label in HEALTHY else [label])
+
+
+def test_there_are_recorded_trainings() -> None:
+    assert {recorded(path)[0] for path in CURVES} >= {
+        "healthy", "overfitting", "diverging", "bad_masks"
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize("noise", [0.0, 0.05, 0.1])
+@pytest.mark.parametrize("pace", [12, 25, 40])
+@pytest.mark.parametrize("floor", [0.02, 0.3, 1.2])
+def test_a_good_training_raises_no_alarm_at_any_moment(
+    noise: float, pace: float, floor: float
+) -> None:
+    curve = events(falling(floor, pace), falling(floor * 1.2, pace), noise=noise)
+    assert alarms(curve) == []
+    assert diagnose(curve).code in ("healthy", "plateau")
+
+
+def test_level_for_half_of_the_steps_is_a_plateau() -> None:
+    found = diagnose(events(falling(0.3, 12), falling(0.5, 12)), plan())
+    assert found.code == "plateau"
+    assert found.advice[0].flags == "--epochs 2"
+
+
+def jumping(step: int) -> float:
+    return falling(0.5)(step) + (1.5 * (1 - (step - 60) / 90) if 60 <= step < 150 else 0)
+
+
+def test_a_loss_that_jumps_and_comes_back_has_too_high_a_rate() -> None:
+    found = diagnose(events(jumping, falling(0.6), noise=0.05), plan())
+    assert found.code == "rate_too_high"
+    assert found.advice[0].flags == "--learning-rate 5e-05"
+
+
+def test_masks_by_the_losses_and_by_the_plan() -> None:
+    assert diagnose(events(lambda _: 0.0, lambda _: 0.0), plan()).code == "bad_masks"
+    nan = float("nan")
+    assert diagnose(events(lambda _: nan, lambda _: nan), plan()).code == "bad_masks"
+    good = events(falling(0.3), falling(0.5))
+    for trained in (0, 1000):
+        broken = plan().model_copy(update={"payload": {"tokens": 1000, "trained_tokens": trained}})
+        assert diagnose(good, broken).code == "bad_masks"
+    right = plan().model_copy(update={"payload": {"tokens": 1000, "trained_tokens": 400}})
+    assert diagnose(good, right).code == "healthy"
+
+
+def late(data: dict[str, Any], kind: Any = "checkpoint") -> Event:
+    return Event(id=f"c{data}", at=AT, kind=kind, data=data)
+
+
+def advice_of(*more: Event, provider: str = "local-lora") -> Diagnosis:
+    asked = plan()
+    asked = asked.model_copy(update={"spec": asked.spec.model_copy(update={"provider": provider})})
+    return diagnose([*events(falling(0.1), turning(0.5, 100, 0.003)), *more], asked)
+
+
+def test_the_checkpoint_to_go_back_to_is_a_command() -> None:
+    local = advice_of(late({"step": 100, "folder": "/runs/a b/checkpoint-100"}))
+    assert local.advice[0].command == (
+        "unift evaluate 'path:/runs/a b/checkpoint-100' --data TEST.jsonl"
+    )
+    vendor = advice_of(
+        late({"step": 90, "model": "ft:m:ckpt-step-90"}),
+        late({"step": 200, "model": "ft:m"}),
+        provider="openai",
+    )
+    assert vendor.advice[0].command == "unift evaluate openai:ft:m:ckpt-step-90 --data TEST.jsonl"
+    assert "step 90, the kept one nearest to step 100" in vendor.advice[0].text
+    kept = advice_of(late({"step": 100}, "artifact"))
+    assert kept.advice[0].command == ""
+    assert "use it as it is" in kept.advice[0].text
+
+
+def test_an_alarm_is_told_once_also_after_a_resume() -> None:
+    bad: Curve = turning(0.5, 80, 0.003)
+    curve = events(falling(0.1), bad)
+    assert alarms(curve) == ["overfitting"]
+    told = late({"step": 1, "diagnosis": {"code": "overfitting"}}, "warning")
+    assert alarms([told, *curve]) == []
+
+
+def test_a_hidden_rate_is_changed_by_its_multiplier() -> None:
+    curve = events(lambda s: 2.5 + max(0, s - 60) * 0.05, None)
+    found = diagnose(curve, plan(learning_rate=None, learning_rate_multiplier=2.0))
+    assert found.advice[0].flags == "--learning-rate-multiplier 0.5"
+    found = diagnose(curve, plan(learning_rate=None, learning_rate_multiplier="auto"))
+    assert "--learning-rate-multiplier below" in found.advice[0].text
