@@ -132,6 +132,7 @@ def test_three_ways_to_tune_are_killed_resume_and_answer(
         model.close()
 
 
+@pytest.mark.filterwarnings("ignore:Synchronization debug mode:UserWarning")
 @pytest.mark.parametrize(
     ("provider", "options"),
     [
