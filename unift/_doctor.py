@@ -23,6 +23,7 @@ _PACKAGES = {
     "openai": ("the openai provider", "pip install 'unift[openai]'"),
     "tiktoken": ("exact token counts for OpenAI models", "pip install 'unift[openai]'"),
     "google-genai": ("the google provider", "pip install 'unift[google]'"),
+    "genai-prices": ("prices of models outside the catalogue", "pip install 'unift[prices]'"),
 }
 # variable -> what needs it; values are never read into a message.
 _KEYS = {

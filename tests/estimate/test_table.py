@@ -308,3 +308,17 @@ def test_rows_can_be_found_by_provider() -> None:
     assert isinstance(found, Estimate)
     with pytest.raises(KeyError):
         found.row("local-lora")
+
+
+def test_answers_of_the_untuned_model_have_a_price_and_its_source() -> None:
+    pytest.importorskip("genai_prices")
+    traffic = {"answers_per_month": 10_000, "prompt_tokens": 1000, "answer_tokens": 100}
+    row = estimate(model="gpt-5-nano", rows=100, traffic=traffic).row("openai")
+    assert not row.available
+    # $0.05 and $0.40 per million: 1,000 answers read a million tokens and write a tenth of one.
+    assert row.untuned_usd_per_1000_answers == pytest.approx(0.09)
+    assert "gpt-5-nano untuned: $0.09 per 1,000 answers, $0.90 a month" in row.assumptions
+    cited = next(one for one in row.sources if one["what"] == "price of untuned answers")
+    assert cited["source"][0].startswith("genai-prices ")
+    assert cited["as_of"]
+    assert row.as_dict()["untuned_usd_per_1000_answers"] == 0.09

@@ -4,6 +4,7 @@ The shipped facts lie in ``data/``; a file of the user's own (``catalog.json`` i
 ``UNIFT_CATALOG``) replaces them entry by entry. Nothing is read before the first look-up.
 """
 
+from unift.catalog._answers import answer_price
 from unift.catalog._load import load, measured
 from unift.catalog._lookup import (
     TrainPrice,
@@ -62,6 +63,7 @@ __all__ = [
     "Update",
     "Vendor",
     "VendorModel",
+    "answer_price",
     "bases",
     "charges_by_size",
     "events",

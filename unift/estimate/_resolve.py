@@ -60,7 +60,8 @@ class Workload:
 def find_base(model: str) -> Base:
     """What `model` names: ``demo``, a folder, a vendor's model id, or a hub id.
 
-    A hub id is looked up in the local Hugging Face cache, then among the shapes of the catalogue.
+    A hub id is looked up in the local Hugging Face cache, then among the shapes of the catalogue;
+    what is not there may still have a price for its answers (``unift[prices]``).
 
     Raises:
         UsageError: It is none of them; the nearest known name is in `fix`.
@@ -83,6 +84,8 @@ def find_base(model: str) -> Base:
         try:
             return Base(name, None, catalog.model(name).id)
         except UsageError as unknown_model:
+            if _answering(name):  # nobody trains it, but what it costs as it is can be said
+                return Base(name, None, "price lists")
             # A name with a slash is meant as a hub id; anything else as a vendor's.
             raise (unknown_shape if "/" in name else unknown_model) from None
     return Base(name, Shape.from_config(found.config, where=name), "; ".join(found.source))
@@ -164,6 +167,8 @@ def choose_providers(asked: Sequence[str] | str | None, base: Base) -> tuple[lis
         and base.public
         and catalog.price(base.name, vendor.id, tunes="lora", params_b=base.params_b) is not None
     ]
+    if not local and not vendors:
+        vendors = _answering(base.name)
     # "google" stands for its whole family; its members would repeat it.
     members = {
         member
@@ -172,6 +177,15 @@ def choose_providers(asked: Sequence[str] | str | None, base: Base) -> tuple[lis
         if vendor.id in vendors and member != vendor.id
     }
     return local + [name for name in vendors if name not in members], False
+
+
+def _answering(model: str) -> list[str]:
+    """The vendors whose price for answers of a model is known."""
+    return [
+        vendor.id
+        for vendor in catalog.providers()
+        if vendor.alive and catalog.answer_price(model, vendor.id) is not None
+    ]
 
 
 def counter_model(provider: str, base: Base) -> str:

@@ -18,8 +18,9 @@ class Row:
     """One way to train. None means unknown or not applicable, never zero.
 
     `fits` is None where the vendor sees to it; `price_usd` is the typical price, `low` and `high`
-    bound it; `usd_per_1000_answers` and `usd_per_month` need `traffic`; `ends_on` is the day on
-    which the model stops answering there.
+    bound it; `usd_per_1000_answers` and `usd_per_month` need `traffic`, as does
+    `untuned_usd_per_1000_answers`, what the vendor asks for answers of the model as it is;
+    `ends_on` is the day on which the model stops answering there.
     """
 
     provider: str
@@ -41,6 +42,7 @@ class Row:
     running_usd_per_hour: float | None = None
     usd_per_1000_answers: float | None = None
     usd_per_month: float | None = None
+    untuned_usd_per_1000_answers: float | None = None
     assumptions: tuple[str, ...] = ()
     sources: tuple[dict[str, Any], ...] = ()
     settings: dict[str, Any] = field(default_factory=dict[str, Any])
@@ -53,6 +55,25 @@ class Row:
     def with_traffic(self, traffic: Traffic, work: Workload) -> Row:
         """The same row with what running the model costs at that traffic."""
         prompt, answer = traffic.sizes(work)
+        return self._untuned(traffic, prompt, answer)._tuned(traffic, prompt, answer)
+
+    def _untuned(self, traffic: Traffic, prompt: float, answer: float) -> Row:
+        found = catalog.answer_price(self.model, self.provider)
+        if found is None:
+            return self
+        price, fact = found
+        usd = answers_cost(price, prompt, answer)
+        monthly = usd * traffic.answers_per_month / 1000
+        note = f"{self.model} untuned: ${usd:.3g} per 1,000 answers, ${monthly:,.2f} a month"
+        cited = {"what": "price of untuned answers", **fact.citation()}
+        return replace(
+            self,
+            untuned_usd_per_1000_answers=usd,
+            assumptions=(*self.assumptions, note),
+            sources=(*self.sources, cited),
+        )
+
+    def _tuned(self, traffic: Traffic, prompt: float, answer: float) -> Row:
         if self.tuned_price is not None:
             thousand = answers_cost(self.tuned_price, prompt, answer)
             monthly = thousand * traffic.answers_per_month / 1000
@@ -82,6 +103,7 @@ class Row:
             "price_high_usd": _cents(self.price_high_usd),
             "usd_per_1000_answers": _cents(self.usd_per_1000_answers),
             "usd_per_month": _cents(self.usd_per_month),
+            "untuned_usd_per_1000_answers": _cents(self.untuned_usd_per_1000_answers),
             "weights_yours": self.weights_yours,
             "ends_on": self.ends_on,
             "advice": self.advice,

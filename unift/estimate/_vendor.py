@@ -100,6 +100,9 @@ def _row(
         sources.append({"what": "hosting", **hosting.fact.citation(today)})
     elif vendor.billing and vendor.billing.hosting_unpriced:
         notes.append("hosting is billed by the hour at a rate that is not in the catalogue")
+    tuned = catalog.answer_price(f"ft:{entry.id}", provider) if entry and available else None
+    if tuned and tuned[1] is not entry:
+        sources.append({"what": "price of answers", **tuned[1].citation(today)})
     shutdown = entry.shutdown_date if entry else None
     return Row(
         provider=provider,
@@ -111,7 +114,7 @@ def _row(
         price_high_usd=cost.high if cost else None,
         weights_yours=entry.weights_downloadable if entry else vendor.weights_downloadable,
         ends_on=shutdown.isoformat() if shutdown else None,
-        tuned_price=entry.tuned_price if entry else None,
+        tuned_price=tuned[0] if tuned else None,
         running_usd_per_hour=hosting.usd_per_hour if hosting else None,
         assumptions=tuple([*notes, *(cost.assumptions if cost else ())]),
         sources=tuple(sources),

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from unift.errors import LimitError, UsageError
+from unift.errors import LimitError
 from unift.evaluate._rows import text_of
 from unift.provider import Reply, Sampling
 
@@ -21,7 +21,7 @@ _TOKENS_A_MESSAGE = 10
 
 @dataclass(frozen=True)
 class AnswerPrice:
-    """Dollars per million tokens, with the catalogue's source."""
+    """Dollars per million tokens, with its source."""
 
     input: float
     output: float
@@ -36,16 +36,13 @@ def price_of(reference: str) -> AnswerPrice | None:
     from unift import catalog
 
     provider, _, name = _at_vendor(reference).partition(":")
-    tuned = name.startswith("ft:")
-    base = name.split(":")[1] if tuned and name.count(":") else name
-    try:
-        known = catalog.model(base, provider)
-    except UsageError:
+    found = catalog.answer_price(name, provider)
+    if found is None:
         return None
-    price = (known.tuned_price if tuned else None) or known.base_price
-    if price is None or price.input is None or price.output is None:
+    price, fact = found
+    if price.input is None or price.output is None:
         return None
-    return AnswerPrice(price.input, price.output, known.citation())
+    return AnswerPrice(price.input, price.output, fact.citation())
 
 
 def _at_vendor(reference: str) -> str:

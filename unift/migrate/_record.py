@@ -10,6 +10,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from unift import catalog
 from unift.catalog import TokenPrice
 from unift.data import Scrubber
 from unift.errors import DataError, UsageError
@@ -26,7 +27,6 @@ from unift.migrate._golden import (
 from unift.migrate._journal import Journal
 from unift.migrate._prompts import prompts_of, read_prompts
 from unift.migrate._source import Source, parse_source
-from unift.migrate._usage import token_price
 from unift.provider import Model
 from unift.reference import load
 
@@ -284,7 +284,7 @@ def _tariff(
 ) -> tuple[TokenPrice | None, str]:
     if price is not None:
         return TokenPrice(input=price[0], output=price[1]), "the user"
-    found = token_price(old.model, old.name) if old and old.model else None
+    found = catalog.answer_price(old.model, old.name) if old and old.model else None
     if found is not None:
         return found[0], f"catalogue, {found[1].as_of}: {found[1].source[0]}"
     if budget is not None and source is not None:

@@ -81,18 +81,6 @@ def monthly_spend(
     return tuple(sorted(spends, key=lambda spend: (-(spend.usd or 0.0), spend.model)))
 
 
-def token_price(model: str, provider: str) -> tuple[catalog.TokenPrice, catalog.VendorModel] | None:
-    """The price of a model's answers, a fine-tune by its base; None where nobody knows it."""
-    tuned = model.startswith("ft:")
-    base = model.split(":")[1] if tuned and ":" in model[3:] else model
-    try:
-        known = catalog.model(base, provider)
-    except UsageError:
-        return None
-    price = known.tuned_price if tuned else known.base_price
-    return (price, known) if price is not None else None
-
-
 def cost_of(price: catalog.TokenPrice, input: float, cached: float, output: float) -> float:
     """Dollars of so many tokens; `cached` is part of `input`."""
     full = price.input or 0.0
@@ -104,7 +92,7 @@ def _priced(model: str, total: Mapping[str, float], provider: str) -> Spend:
     input, cached = total.get("input", 0.0), total.get("cached", 0.0)
     output = total.get("output", 0.0)
     usd, source = total.get("usd"), "the export" if "usd" in total else ""
-    found = token_price(model, provider)
+    found = catalog.answer_price(model, provider)
     if usd is None and found is not None:
         price, fact = found
         usd = cost_of(price, input, cached, output)
