@@ -57,6 +57,7 @@ def test_nothing_leaks_between_the_parts(tmp_path: Path) -> None:
     path = save(tmp_path / "a.jsonl", rows)
     done = split(path, tmp_path)
     assert (done.groups, done.largest_group) == (60, 3)
+    assert done.as_dict()["left_out"] == 0
     report = validate(
         done.files["train"],
         validation=done.files["validation"],

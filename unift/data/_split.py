@@ -33,6 +33,7 @@ class Split:
         largest_group: Rows of the largest of them.
         near: True if nearly equal rows were kept together as well.
         labels: Label -> part -> rows; empty if the answers are no labels.
+        left_out: Always 0: every row is compared for nearness. It once counted those that were not.
     """
 
     files: dict[str, str]
@@ -41,6 +42,7 @@ class Split:
     largest_group: int
     near: bool
     labels: dict[str, dict[str, int]]
+    left_out: int = 0  # kept since names of a document are never taken away
 
     def as_dict(self) -> dict[str, Any]:
         """The ``--json`` document of ``unift data split``."""
@@ -51,6 +53,7 @@ class Split:
             "largest_group": self.largest_group,
             "near": self.near,
             "labels": self.labels,
+            "left_out": self.left_out,
         }
 
 
