@@ -82,7 +82,10 @@ def test_a_loss_that_jumps_and_comes_back_has_too_high_a_rate() -> None:
 
 
 def test_masks_by_the_losses_and_by_the_plan() -> None:
-    assert diagnose(events(lambda _: 0.0, lambda _: 0.0), plan()).code == "bad_masks"
+    found = diagnose(events(lambda _: 0.0, lambda _: 0.0), plan())
+    assert found.code == "bad_masks"
+    assert "--show 3" in found.advice[0].command
+    assert "--model" in found.advice[0].command  # rows cannot be shown without one
     nan = float("nan")
     assert diagnose(events(lambda _: nan, lambda _: nan), plan()).code == "bad_masks"
     good = events(falling(0.3), falling(0.5))

@@ -132,7 +132,7 @@ def stronger(case: Case) -> tuple[Advice, ...]:
 
 
 def look_at_masks(text: str) -> Advice:
-    return Advice(text, command="unift validate TRAIN.jsonl --show 3")
+    return Advice(text, command="unift validate TRAIN.jsonl --model MODEL --show 3")
 
 
 def longer(case: Case, text: str = "Train for longer.") -> Advice:
