@@ -322,3 +322,10 @@ def test_answers_of_the_untuned_model_have_a_price_and_its_source() -> None:
     assert cited["source"][0].startswith("genai-prices ")
     assert cited["as_of"]
     assert row.as_dict()["untuned_usd_per_1000_answers"] == 0.09
+
+
+def test_an_undated_name_is_the_snapshot_that_it_stands_for() -> None:
+    dated = estimate(model=MINI, rows=100).row("openai")
+    short = estimate(model="gpt-4o-mini", rows=100).row("openai")
+    assert short.price_usd == dated.price_usd is not None
+    assert short.available == dated.available

@@ -192,7 +192,7 @@ def counter_model(provider: str, base: Base) -> str:
     """Whose tokenizer a vendor bills by: the model's if it is trained there, else that of the first
     model that is."""
     listed = catalog.models(provider)
-    if any(base.name in (entry.id, entry.hub_id) for entry in listed):
+    if any(base.name in (entry.id, entry.hub_id, *entry.aliases) for entry in listed):
         return base.name
     return next((entry.id for entry in listed if entry.trainable != "no"), base.name)
 

@@ -26,7 +26,11 @@ def vendor_rows(
 ) -> list[Row]:
     """The row of a model at a vendor; if it is not trained there, rows for what is (when asked)."""
     vendor = catalog.vendor(provider)
-    listed = [entry for entry in catalog.models(provider) if base.name in (entry.id, entry.hub_id)]
+    listed = [
+        entry
+        for entry in catalog.models(provider)
+        if base.name in (entry.id, entry.hub_id, *entry.aliases)
+    ]
     if not vendor.alive:
         reason = vendor.note or f"{provider} no longer trains models"
         return [_refused(provider, base.name, reason, vendor, today)]
