@@ -87,3 +87,11 @@ def test_without_the_package_the_price_is_unknown_and_ours_needs_none_of_it() ->
         "assert 'genai_prices' not in sys.modules"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_an_error_about_a_price_names_the_package_only_where_it_is_missing(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    assert catalog.more_prices() == ""
+    monkeypatch.setattr("unift.catalog._answers.find_spec", lambda name: None)
+    assert "pip install 'unift[prices]'" in catalog.more_prices()

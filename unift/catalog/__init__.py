@@ -4,7 +4,7 @@ The shipped facts lie in ``data/``; a file of the user's own (``catalog.json`` i
 ``UNIFT_CATALOG``) replaces them entry by entry. Nothing is read before the first look-up.
 """
 
-from unift.catalog._answers import answer_price
+from unift.catalog._answers import answer_price, more_prices
 from unift.catalog._load import load, measured
 from unift.catalog._lookup import (
     TrainPrice,
@@ -74,6 +74,7 @@ __all__ = [
     "measured",
     "model",
     "models",
+    "more_prices",
     "open_model",
     "price",
     "providers",

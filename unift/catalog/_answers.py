@@ -6,6 +6,7 @@ import re
 from datetime import UTC, date, datetime
 from functools import lru_cache
 from importlib.metadata import version
+from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
 from unift.catalog._lookup import model, vendor
@@ -65,6 +66,11 @@ def answer_price(name: str, provider: str) -> tuple[TokenPrice, Fact] | None:
         return None
     ids = {base, *((known.id, *known.aliases) if known else ())}
     return _listed(there, tuple(sorted(f"ft:{one}" if tuned else one for one in ids)))
+
+
+def more_prices() -> str:
+    """What would make more prices known, for the end of an error's `fix`; empty if it is here."""
+    return "" if find_spec("genai_prices") else "; more prices: pip install 'unift[prices]'"
 
 
 @lru_cache(maxsize=256)

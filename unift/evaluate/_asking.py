@@ -193,11 +193,13 @@ def check_price(name: str, price: AnswerPrice | None) -> None:
         UsageError: This one is not known.
     """
     if price is None:
+        from unift.catalog import more_prices
+
         raise UsageError(
             f"The price of answers of {name} is not known, so no budget can be kept.",
             code="unknown_price",
             where="budget_usd",
-            fix="leave the budget out, and bound the cost with limit=N (--limit)",
+            fix="leave the budget out, and bound the cost with limit=N (--limit)" + more_prices(),
         )
 
 
