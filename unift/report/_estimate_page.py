@@ -16,6 +16,7 @@ body{font:15px/1.5 system-ui,sans-serif;max-width:72rem;margin:2rem auto;padding
 table{border-collapse:collapse;width:100%;font-size:14px}
 th,td{padding:.35rem .6rem;border-bottom:1px solid #8884;text-align:left;vertical-align:top}
 td.n,th.n{text-align:right;white-space:nowrap;font-variant-numeric:tabular-nums}
+th:first-child,td:first-child{position:sticky;left:0;background:Canvas;white-space:nowrap}
 .no{color:#b3261e}.dim{opacity:.7}li{margin:.15rem 0}
 svg{width:100%;max-width:720px;height:auto}
 svg text{font:13px system-ui,sans-serif;fill:currentColor}
@@ -53,7 +54,8 @@ def write_estimate(document: Mapping[str, Any], path: str | Path, title: str) ->
         f"<title>{Markup.escape(title)}</title>"
         '<meta name="viewport" content="width=device-width,initial-scale=1">'
         f"<style>{_STYLE}</style><h1>{Markup.escape(title)}</h1>",
-        f'<div class="wide"><table><thead><tr>{head}</tr></thead>'
+        '<div class="wide" tabindex="0" role="region" aria-label="ways, side by side">'
+        f"<table><thead><tr>{head}</tr></thead>"
         f"<tbody>{''.join(rows)}</tbody></table></div>",
         _break_even(document.get("break_even")),
         "<h2>What this rests on</h2>",
@@ -73,7 +75,13 @@ def _row(one: Mapping[str, Any]) -> str:
         price += f' <span class="dim">({_money(low)} to {_money(high)})</span>'
     yours = {True: "yes", False: "no", None: "-"}[one.get("weights_yours")]
     why = one.get("reason") or one.get("advice")
-    note = f'<br><span class="dim">{Markup.escape(why)}</span>' if why else ""
+    notes = [one["hardware"]] if one.get("hardware") else []
+    notes += [why] if why else []
+    note = "".join(f'<br><span class="dim">{Markup.escape(text)}</span>' for text in notes)
+    answers = _money(one.get("usd_per_1000_answers"))
+    if one.get("untuned_usd_per_1000_answers") is not None:
+        untuned = _money(one["untuned_usd_per_1000_answers"])
+        answers += f'<br><span class="dim">untuned {untuned}</span>'
     cells = [
         f"<td>{Markup.escape(one['provider'])}</td>",
         f"<td>{Markup.escape(one['model'])}{note}</td>",
@@ -81,7 +89,7 @@ def _row(one: Mapping[str, Any]) -> str:
         f"<td class=n>{_number(memory.get('reserved_gib'), '.1f')}</td>",
         f"<td class=n>{_number(one.get('hours'), '.3g')}</td>",
         f"<td class=n>{price}</td>",
-        f"<td class=n>{_money(one.get('usd_per_1000_answers'))}</td>",
+        f"<td class=n>{answers}</td>",
         f"<td class=n>{_money(one.get('usd_per_month'))}</td>",
         f"<td>{yours}</td>",
         f"<td>{Markup.escape(one.get('ends_on') or '-')}</td>",
@@ -165,4 +173,6 @@ def _number(value: float | None, form: str) -> str:
 
 
 def _money(value: float | None) -> str:
-    return "-" if value is None else f"{value:,.2f}"
+    if value is None:
+        return "-"
+    return f"{value:.2g}" if 0 < value < 0.01 else f"{value:,.2f}"
