@@ -239,3 +239,8 @@ def test_estimate_says_yes_or_no_to_budget_and_deadline(cli: Cli, tmp_path: Path
     found = cli(*call, "--traffic", "100000", "--html", str(page))
     assert found.status == 0
     assert "<svg" in page.read_text()
+    assert "h100-sxm-80gb</span>" in page.read_text()
+    # Nobody trains this one (status 4), but what it costs as it is can be said.
+    only = ("estimate", "--model", "gpt-6-luna", "--rows", "9", "--traffic", "9")
+    assert cli(*only, "--html", str(page)).status == 4
+    assert re.search(r"untuned 0\.\d+", page.read_text())

@@ -18,7 +18,7 @@ th,td{padding:.35rem .6rem;border-bottom:1px solid #8884;text-align:left;vertica
 td.n,th.n{text-align:right;white-space:nowrap;font-variant-numeric:tabular-nums}
 th:first-child,td:first-child{position:sticky;left:0;background:Canvas;white-space:nowrap}
 .no{color:#b3261e}.dim{opacity:.7}li{margin:.15rem 0}
-svg{width:100%;max-width:720px;height:auto}
+svg{width:100%;min-width:34rem;max-width:720px;height:auto}
 svg text{font:13px system-ui,sans-serif;fill:currentColor}
 """
 _WIDTH, _HEIGHT, _LEFT, _BOTTOM = 720, 300, 80, 44
@@ -151,6 +151,7 @@ def _break_even(found: Mapping[str, Any] | None) -> str:
     )
     return (
         f"<h2>Break-even</h2><p>{said}</p>"
+        '<div class="wide" tabindex="0" role="region" aria-label="break-even, drawn">'
         f'<svg viewBox="0 0 {_WIDTH} {_HEIGHT + 16}" role="img" aria-label="{said}">'
         f'<path d="M{_LEFT} 10V{bottom}H{_WIDTH - 20}" fill="none" stroke="currentColor"/>'
         f'<line x1="{x0}" y1="{y0}" x2="{x1}" y2="{y1}" stroke="#c2410c" stroke-width="2"/>'
@@ -163,7 +164,7 @@ def _break_even(found: Mapping[str, Any] | None) -> str:
         f'<text x="{(_LEFT + _WIDTH) / 2}" y="{bottom + 40}" text-anchor="middle">'
         "answers a month</text>"
         f'<text x="14" y="{_HEIGHT / 2}" text-anchor="middle" '
-        f'transform="rotate(-90 14 {_HEIGHT / 2})">USD a month</text></svg>'
+        f'transform="rotate(-90 14 {_HEIGHT / 2})">USD a month</text></svg></div>'
         f'<p class="dim">{Markup.escape("; ".join(found.get("assumptions", ())))}</p>'
     )
 
