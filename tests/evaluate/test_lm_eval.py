@@ -36,7 +36,11 @@ def tasks(tmp_path: Path) -> Path:
         for i in range(8)
     ]
     (folder / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    for name, data in (("colours", "rows.jsonl"), ("lost", "nothing.jsonl")):
+    for name, data in (
+        ("colours", "rows.jsonl"),
+        ("lost", "nothing.jsonl"),
+        ("broken", "rows.jsonl"),
+    ):
         (folder / f"{name}.yaml").write_text(
             f"""task: {name}
 dataset_path: json
@@ -45,7 +49,7 @@ test_split: test
 output_type: multiple_choice
 doc_to_text: question
 doc_to_choice: choices
-doc_to_target: answer
+doc_to_target: {"'{{choices.index(question)}}'" if name == "broken" else "answer"}
 metric_list: [{{metric: acc, aggregation: mean, higher_is_better: true}}]
 """
         )
@@ -65,7 +69,7 @@ def adapter(tmp_path: Path) -> str:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         model: Any = AutoModelForCausalLM.from_pretrained(model_path())
-        get_peft_model(model, kind).save_pretrained(tmp_path / "adapter")
+        get_peft_model(model, kind).save_pretrained(str(tmp_path / "adapter"))
     return f"path:{tmp_path / 'adapter'}"
 
 
@@ -155,6 +159,7 @@ def test_what_cannot_be_run_is_said_before_anything_is_asked(
     lost = refused(LmEval(["lost"], tasks))
     assert lost.code == "task_not_loaded"
     assert "nothing.jsonl" in lost.message
+    assert refused(LmEval(["broken"], tasks)).code in ("task_not_loaded", "task_failed")
     assert refused(LmEval(["colours"], tasks / "no")).code == "no_folder"
     assert refused(LmEval(["colours"], tasks, limit=0)).code == "bad_setting"
     assert refused([" , "]).code == "no_task"

@@ -150,12 +150,12 @@ def evaluate(
         concurrency=concurrency, reuse=reuse, budget_usd=budget_usd, notice=notice,
         progress=progress,
     ) as session:  # fmt: skip
+        if harness is not None:  # first, since a wrong task shows here and costs nothing
+            harnessed = harness.run(session, confidence=confidence, seed=seed, notice=notice)
         answered = session.ask(candidates, rows, draw)
         if forgetting and before is not None:
             general = forgot.forgetting(session, *before, confidence=confidence, seed=seed)
             general_text = general_loss(session, *before, confidence=confidence, seed=seed)
-        if harness is not None:
-            harnessed = harness.run(session, confidence=confidence, seed=seed, notice=notice)
         if judge is not None:
             preference = prefer(
                 judge, session, candidates, answered, rows, confidence=confidence, notice=notice

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import logging
 import math
+import sys
 import warnings
 from collections.abc import Callable, Generator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stdout
 from dataclasses import dataclass
 from difflib import get_close_matches
 from importlib import import_module
@@ -78,6 +79,9 @@ class Harness:
             "model", "model_stderr", "base", "base_stderr", "difference", "low", "high", "p"}]}``:
             metrics and standard errors as the harness gives them; the difference is model - base.
             Interval and p are those of the rows in pairs, None where the metric is not their mean.
+
+        Raises:
+            UsageError: A task fails.
         """
         found: list[Mapping[str, Any]] = []
         for one in self._pair:
@@ -105,12 +109,21 @@ class Harness:
             harness: Any = import_module("lm_eval")
             kind: Any = import_module("lm_eval.models.huggingface").HFLM
             size = "auto" if inside.device.type == "cuda" else _ON_PROCESSOR
-            return harness.simple_evaluate(
-                kind(pretrained=inside, tokenizer=tokenizer, batch_size=size),
-                tasks=list(self.wanted.tasks),
-                task_manager=self._manager,
-                limit=self.wanted.limit,
-            )
+            try:
+                return harness.simple_evaluate(
+                    kind(pretrained=inside, tokenizer=tokenizer, batch_size=size),
+                    tasks=list(self.wanted.tasks),
+                    task_manager=self._manager,
+                    limit=self.wanted.limit,
+                )
+            except Exception as error:  # a task is a program of its author
+                raise UsageError(
+                    f"lm-evaluation-harness failed on {candidate.name}: {_reason(error)}.",
+                    code="task_failed",
+                    where="lm_eval",
+                    fix="correct the task file or leave the task out; if memory ran out, use a "
+                    "larger card",
+                ) from error
 
 
 def _read(wanted: LmEval | Sequence[str]) -> LmEval:
@@ -212,14 +225,19 @@ def _unknown(name: str, known: Sequence[str], folder: str | None) -> UsageError:
 
 
 def _not_here(name: str, error: Exception) -> UsageError:
-    reason = str(error).strip().splitlines() or [type(error).__name__]
     return UsageError(
-        f"The task '{name}' cannot be loaded: {reason[0].rstrip('.')}.",
+        f"The task '{name}' cannot be loaded: {_reason(error)}.",
         code="task_not_loaded",
         where="lm_eval",
         fix="its data comes from the Hugging Face hub and is kept: load it once on a machine with "
         "network (HF_HOME says where it lies), or correct the task file",
     )
+
+
+def _reason(error: Exception) -> str:
+    lines = str(error).strip().splitlines()
+    kind = type(error).__name__
+    return f"{kind}: {lines[0].rstrip('.')}" if lines else kind
 
 
 def _is_error(key: str) -> bool:
@@ -295,7 +313,7 @@ def _quiet() -> Generator[None]:
     level = log.level
     log.setLevel(logging.ERROR)
     try:
-        with warnings.catch_warnings():
+        with warnings.catch_warnings(), redirect_stdout(sys.stderr):  # it prints; that is for JSON
             warnings.simplefilter("ignore")
             yield
     finally:
