@@ -172,5 +172,5 @@ def test_what_cannot_be_run_is_said_before_anything_is_asked(
     monkeypatch.setitem(sys.modules, "lm_eval.tasks", None)
     missing = refused(LmEval(["colours"], tasks))
     assert isinstance(missing, MissingDependency)
-    assert "unift[lmeval]" in missing.fix
+    assert "lmeval]" in missing.fix
     assert not asked

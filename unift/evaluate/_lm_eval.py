@@ -181,7 +181,7 @@ def _load(wanted: LmEval) -> Any:
         raise MissingDependency(
             "lm-evaluation-harness is not installed.",
             where="lm_eval",
-            fix="pip install 'unift[lmeval]'",
+            fix="pip install 'unift[local,lmeval]'",
         ) from error
     folder = None if wanted.folder is None else str(wanted.folder)
     manager: Any = None
