@@ -11,6 +11,7 @@ from unift.provider import Model, Sampling
 # `import unift` imports this module, so whatever does the work waits for the first call.
 if TYPE_CHECKING:
     from unift.evaluate._judge import Judge
+    from unift.evaluate._lm_eval import LmEval
     from unift.evaluate._metrics import Metric, Score
     from unift.evaluate._result import Evaluation
     from unift.evaluate._votes import Votes
@@ -36,6 +37,7 @@ def evaluate(
     group: str | None = None,
     slices: Sequence[str] = (),
     forgetting: bool = False,
+    lm_eval: LmEval | Sequence[str] | None = None,
     judge: str | Model | Judge | Votes | None = None,
     budget_usd: float | None = None,
     reuse: bool = True,
@@ -76,6 +78,9 @@ def evaluate(
             answers that rules judge (instructions, arithmetic, formatting, safety), and names what
             got worse. Where the weights of both are on this machine, their losses on general text
             are compared as well.
+        lm_eval: Tasks of lm-evaluation-harness to run on the model and its base, both with weights
+            on this machine; an `LmEval` for task files of your own and a limit. Reported beside
+            the verdict, which does not go by it.
         judge: Who says which of two answers is better: a model reference or `Model`, a `Judge` for
             its prompt and room, or `Votes` of people on a local page. The win rate then decides,
             unless `metric` is given; ``preference`` in the JSON says how it came about.
@@ -131,16 +136,24 @@ def evaluate(
     )  # fmt: skip
     if notice is not None and len(candidates) > 1:
         notice(steps.what_can_be_seen(len(rows), task, confidence, margin))
-    general = general_text = preference = None
+    before = harness = None
+    if forgetting or lm_eval is not None:
+        before = build_candidates(
+            model, ["base"], base=base, train=train, test_rows=every_row, seed=seed
+        )
+    if lm_eval is not None and before is not None:
+        from unift.evaluate._lm_eval import Harness
+
+        harness = Harness(lm_eval, *before)
+    general = general_text = harnessed = preference = None
     with Session(
         concurrency=concurrency, reuse=reuse, budget_usd=budget_usd, notice=notice,
         progress=progress,
     ) as session:  # fmt: skip
+        if harness is not None:  # first, since a wrong task shows here and costs nothing
+            harnessed = harness.run(session, confidence=confidence, seed=seed, notice=notice)
         answered = session.ask(candidates, rows, draw)
-        if forgetting:
-            before = build_candidates(
-                model, ["base"], base=base, train=train, test_rows=every_row, seed=seed
-            )
+        if forgetting and before is not None:
             general = forgot.forgetting(session, *before, confidence=confidence, seed=seed)
             general_text = general_loss(session, *before, confidence=confidence, seed=seed)
         if judge is not None:
@@ -196,9 +209,10 @@ def evaluate(
         "forgetting": None if general is None else forgot.as_dicts(general),
         "preference": preference and preference.rates(comparisons),
         "general_text": general_text,
+        "lm_eval": harnessed,
         "calibration": calibration(results, deciding),
         "non_inferiority": scoring.non_inferiority(comparisons, confidence),
-        "asked": steps.asked(margin, against_name, group, slices, forgetting, judge),
+        "asked": steps.asked(margin, against_name, group, slices, forgetting, judge, harness),
         "samples": pick_samples(rows, results, deciding, verdict.against),
         "lineage": steps.lineage(model, data, rows),
         "diagnosis": steps.diagnosis(model),
