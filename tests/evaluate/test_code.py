@@ -144,6 +144,44 @@ def test_without_python_s_refusal_there_is_still_no_network() -> None:
     assert run_code(seen, "assert [one.split(':')[0].strip() for one in lines] == ['lo']") == PASSED
 
 
+def test_without_namespaces_python_refuses_the_network_and_it_is_said(
+    code_file: Rows, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PATH", "")
+    isolation.cache_clear()
+    try:
+        found = evaluate(
+            Fake("fake:m", lambda m: "import socket\nsocket.create_connection(('127.0.0.1', 9))"),
+            code_file("pass", n=1), against=[], run_code=True, report=False,
+        )  # fmt: skip
+    finally:
+        isolation.cache_clear()
+    assert found.as_dict()["code"]["isolation"] is None
+    assert found.as_dict()["code"]["ended"] == {"model": {"PermissionError": 1}}
+    assert any("only refused inside Python" in text for text in found.warnings)
+
+
+def test_draws_of_a_golden_set_are_run_each_and_other_tests_are_another_evaluation(
+    code_file: Rows, tmp_path: Path
+) -> None:
+    golden = tmp_path / "golden.jsonl"
+    row = {
+        "messages": [{"role": "user", "content": "Write add, number 0."}],
+        "draws": [{"message": {"role": "assistant", "content": one}} for one in (RIGHT, WRONG)],
+    }
+    golden.write_text(json.dumps(row))
+    ids: set[str] = set()
+    for tests in (TESTS, TESTS[:1]):
+        found = evaluate(
+            f"recorded:{golden}", code_file(tests, n=1), against=[], metric="code", run_code=True,
+            report=False,
+        )  # fmt: skip
+        assert found.candidates[0].metrics == {"code": 0.5}
+        assert found.as_dict()["code"]["ended"]["model"] == {"passed": 1, "AssertionError": 1}
+        ids.add(found.id)
+    assert len(ids) == 2
+
+
 @pytest.mark.parametrize(
     ("answer", "code"),
     [

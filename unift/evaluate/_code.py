@@ -10,6 +10,7 @@ from this machine. It is no security boundary against code that means harm.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import re
@@ -21,6 +22,7 @@ import subprocess
 import sys
 import tempfile
 import time
+import warnings
 from collections import Counter
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -116,8 +118,9 @@ def run_code(code: str, tests: str, limits: Limits | None = None) -> str:
         os.close(ours)
     if said.get("token") == token:
         return PASSED
-    if said.get("why"):
-        return str(said["why"])[:60]
+    why = said.get("why")
+    if isinstance(why, str) and why.isidentifier():  # a name of the answer's making ends on screens
+        return why[:60]
     # Some versions of unshare say 1 where a signal ended the child, so any number counts.
     if not in_time or process.returncode:
         return "too slow or killed"
@@ -190,8 +193,10 @@ def tests_of(row: Row) -> str:
     else:
         text = "\n".join(parts)
         try:
-            compile(text, "<tests>", "exec", dont_inherit=True)
-        except (SyntaxError, ValueError) as error:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                compile(text, "<tests>", "exec", dont_inherit=True)
+        except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
             wrong = f"'{TESTS}' is no Python: {error}"
     if wrong:
         raise DataError(
@@ -238,7 +243,9 @@ def with_code(
             f"{left[0].title} decides. --run-code (run_code=True) runs it on this machine; the "
             "sandbox is no protection against hostile code."
         )
-        return replace(task, metrics=left, why=f"{task.why} Code was not run."), [why]
+        if notice is not None:
+            notice(why)
+        return replace(task, metrics=left, why=f"{left[0].title} decides; code was not run."), [why]
     if os.name != "posix":
         raise UsageError(
             "Code of answers can be run on Linux and macOS only.",
@@ -290,15 +297,18 @@ def outcomes(results: Sequence[Result], rows: Sequence[Row], task: Task) -> dict
     runs = next((one.score for one in task.metrics if isinstance(one.score, Runs)), None)
     if runs is None:
         return None
+    tests = [tests_of(row) for row in rows]
+    ended: dict[str, dict[str, int]] = {}
+    for one in results:
+        draws = one.draws or [(reply,) for reply in one.replies]
+        found = Counter(
+            runs.why(reply_text(reply), wanted)
+            for some, wanted in zip(draws, tests, strict=True)
+            for reply in some
+        )
+        ended[one.name] = dict(found.most_common())
     return {
         "isolation": " ".join(isolation()[1:]) or None,
-        "ended": {
-            one.name: dict(
-                Counter(
-                    runs.why(reply_text(reply), tests_of(row))
-                    for reply, row in zip(one.replies, rows, strict=True)
-                ).most_common()
-            )
-            for one in results
-        },
+        "tests": hashlib.sha256(json.dumps(tests).encode()).hexdigest()[:12],
+        "ended": ended,
     }
