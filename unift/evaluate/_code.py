@@ -119,8 +119,8 @@ def run_code(code: str, tests: str, limits: Limits | None = None) -> str:
     if said.get("token") == token:
         return PASSED
     why = said.get("why")
-    if isinstance(why, str) and why.isidentifier():  # a name of the answer's making ends on screens
-        return why[:60]
+    if why:  # the answer may have made up a name, and this one ends on screens
+        return why[:60] if isinstance(why, str) and why.isidentifier() else "an error"
     # Some versions of unshare say 1 where a signal ended the child, so any number counts.
     if not in_time or process.returncode:
         return "too slow or killed"
