@@ -110,6 +110,7 @@ def test_expected_answers_that_fail_their_own_tests_are_named(code_file: Rows) -
         ("import sys\nsys.exit(0)", "SystemExit"),
         ("import os\nos._exit(0)", "ended early"),
         ("def f(:", "SyntaxError"),
+        ("class passed(Exception): pass\nraise passed", "an error"),
         ("raise type('\\x1b[31m', (Exception,), {})", "an error"),
         ("input()", "EOFError"),
     ],

@@ -111,7 +111,7 @@ def run_code(code: str, tests: str, limits: Limits | None = None) -> str:
                 os.close(theirs)
                 said, in_time = _talk(process, ours, job, limits.wall_seconds)
             finally:
-                with suppress(ProcessLookupError):
+                with suppress(ProcessLookupError, PermissionError):  # it is gone
                     os.killpg(process.pid, signal.SIGKILL)
                 process.wait()
     finally:
@@ -119,8 +119,9 @@ def run_code(code: str, tests: str, limits: Limits | None = None) -> str:
     if said.get("token") == token:
         return PASSED
     why = said.get("why")
-    if why:  # the answer may have made up a name, and this one ends on screens
-        return why[:60] if isinstance(why, str) and why.isidentifier() else "an error"
+    if why:  # the answer may have made up a name, and this one is counted and ends on screens
+        plain = isinstance(why, str) and why.isidentifier() and why != PASSED
+        return why[:60] if plain else "an error"
     # Some versions of unshare say 1 where a signal ended the child, so any number counts.
     if not in_time or process.returncode:
         return "too slow or killed"

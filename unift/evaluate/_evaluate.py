@@ -202,13 +202,13 @@ def evaluate(
         "forgetting": None if general is None else forgot.as_dicts(general),
         "preference": preference and preference.rates(comparisons),
         "general_text": general_text,
-        "code": code.outcomes(results, rows, task),
         "calibration": calibration(results, deciding),
         "non_inferiority": scoring.non_inferiority(comparisons, confidence),
         "asked": steps.asked(margin, against_name, group, slices, forgetting, judge),
         "samples": pick_samples(rows, results, deciding, verdict.against),
         "lineage": steps.lineage(model, data, rows),
         "diagnosis": steps.diagnosis(model),
+        "code": code.outcomes(results, rows, task),
     }
     evaluation = Evaluation(
         id=steps.evaluation_id(candidates, rows, details, task),
