@@ -163,6 +163,22 @@ def test_without_namespaces_python_refuses_the_network_and_it_is_said(
     assert any("only refused inside Python" in text for text in found.warnings)
 
 
+@pytest.mark.parametrize("python", ["/bin/false", "/no/such/python"])
+def test_a_sandbox_that_cannot_start_counts_no_answer_as_wrong(
+    code_file: Rows, monkeypatch: pytest.MonkeyPatch, python: str
+) -> None:
+    data = code_file(n=1)
+    monkeypatch.setattr("sys.executable", python)
+    isolation.cache_clear()
+    model = Fake("fake:m", lambda m: RIGHT)
+    try:
+        with pytest.raises(UsageError) as caught:
+            evaluate(model, data, against=[], run_code=True, report=False)
+    finally:
+        isolation.cache_clear()
+    assert (caught.value.code, model.asked) == ("cannot_run_code", [])
+
+
 def test_draws_of_a_golden_set_are_run_each_and_other_tests_are_another_evaluation(
     code_file: Rows, tmp_path: Path
 ) -> None:

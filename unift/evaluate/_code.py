@@ -83,7 +83,8 @@ def isolation() -> tuple[str, ...]:
     """The command that takes network and processes of others away; empty where none works."""
     tool = shutil.which("unshare")
     for flags in ("-rnpf", "--kill-child"), ("-rn",):
-        if tool and not subprocess.run([tool, *flags, "true"], capture_output=True).returncode:
+        probe = [str(tool), *flags, sys.executable, "-I", "-c", ""]
+        if tool and not subprocess.run(probe, capture_output=True).returncode:
             return (tool, *flags)
     return ()
 
@@ -256,6 +257,18 @@ def with_code(
         )
     for row in rows:
         tests_of(row)
+    try:
+        trial = run_code("x = 1", "assert x == 1")
+    except OSError as error:
+        trial = str(error)
+    if trial != PASSED:  # else every answer would count as wrong
+        raise UsageError(
+            f"Not even 'x = 1' can be run in the sandbox here: {trial}.",
+            code="cannot_run_code",
+            where="run_code",
+            fix="leave out run_code (--run-code), or see that this user may start "
+            f"{sys.executable} in {tempfile.gettempdir()}",
+        )
     running = replace(CODE, score=Runs())
     metrics = tuple(running if one is CODE else one for one in task.metrics)
     if found:
