@@ -73,6 +73,10 @@ def command(
         bool, typer.Option("--human", help="Vote yourself, blind, on a page of this machine.")
     ] = False,
     votes: Annotated[str | None, typer.Option(help="Where votes are kept; with --human.")] = None,
+    run_code: Annotated[
+        bool,
+        typer.Option("--run-code", help="Run the code of answers with the 'tests' of their rows."),
+    ] = False,
     concurrency: Annotated[
         int | None, typer.Option(help="Questions under way at a time, for remote models.")
     ] = None,
@@ -108,6 +112,7 @@ def command(
             forgetting=forgetting,
             lm_eval=_harness(lm_eval, lm_eval_tasks, lm_eval_limit),
             judge=_who_prefers(judge, judge_prompt, judge_tokens, human, votes),
+            run_code=run_code,
             concurrency=concurrency,
             budget_usd=budget_usd,
             notice=lambda text: err.print(text, style="dim", markup=False),
@@ -206,6 +211,10 @@ def show(result: Evaluation) -> None:
                 f" {one['unreadable']} could not be read",
                 markup=False,
             )
+    ran: dict[str, Any] = document["code"] or {"ended": {}}
+    for name, ended in ran["ended"].items():
+        ways = ", ".join(f"{n} {how}" for how, n in ended.items())
+        out.print(f"code of {name}: {ways}", markup=False)
     for one in document["slices"]:
         if one["worse"]:
             place = f"{one['by']} '{one['value']}'"

@@ -39,6 +39,7 @@ def evaluate(
     forgetting: bool = False,
     lm_eval: LmEval | Sequence[str] | None = None,
     judge: str | Model | Judge | Votes | None = None,
+    run_code: bool = False,
     budget_usd: float | None = None,
     reuse: bool = True,
     report: str | Path | Literal[False] | None = None,
@@ -84,6 +85,8 @@ def evaluate(
         judge: Who says which of two answers is better: a model reference or `Model`, a `Judge` for
             its prompt and room, or `Votes` of people on a local page. The win rate then decides,
             unless `metric` is given; ``preference`` in the JSON says how it came about.
+        run_code: True scores rows with ``tests`` (Python assertions) by running the code of each
+            answer with them, on this machine, in a sandbox that is no security boundary.
         budget_usd: Stop before the answers of remote models could cost more than this, at the
             prices of the catalogue. Answers so far are kept.
         reuse: False asks again what was asked before instead of using the kept answers.
@@ -99,6 +102,7 @@ def evaluate(
         ProviderError: A model refuses to answer. Answers so far are kept, as after Ctrl-C.
     """
     from unift.evaluate import _classification as classification
+    from unift.evaluate import _code as code
     from unift.evaluate import _forgetting as forgot
     from unift.evaluate import _scoring as scoring
     from unift.evaluate import _steps as steps
@@ -125,6 +129,8 @@ def evaluate(
     known_rows, said = steps.recorded_rows(every_row, candidates)
     rows = choose_rows(known_rows, limit, seed)
     task = find_task([row.target for row in rows], metric)
+    task, ran = code.with_code(task, rows, metric, run_code, notice)
+    said += ran
     if group:
         row_key(rows, group)
     for key in slices:
@@ -216,6 +222,7 @@ def evaluate(
         "samples": pick_samples(rows, results, deciding, verdict.against),
         "lineage": steps.lineage(model, data, rows),
         "diagnosis": steps.diagnosis(model),
+        "code": code.outcomes(results, rows, task),
     }
     evaluation = Evaluation(
         id=steps.evaluation_id(candidates, rows, details, task),

@@ -250,6 +250,7 @@ def evaluation_id(
         [metric.name for metric in task.metrics],
         [details["sampling"], details["seed"], details["confidence"]],
         *([details["asked"]] if details["asked"] else []),
+        *([details["code"]["tests"]] if details["code"] else []),
     ]
     text = json.dumps(parts, sort_keys=True, default=str)
     return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:12]
