@@ -27,7 +27,7 @@ demo: .venv/local.stamp           ## the main job on embedded model and data, of
 	@HF_HUB_OFFLINE=1 $(BIN)/unift demo $(ARGS)
 
 test: check                       ## what CI runs: checks, then tests
-	$(BIN)/python -m pytest $(ARGS)
+	$(BIN)/python -m pytest -n logical --maxprocesses 4 --dist loadfile $(ARGS)
 
 check: .venv/dev.stamp            ## formatting, lint, types, import contract
 	$(BIN)/ruff format --check .

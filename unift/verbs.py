@@ -62,6 +62,15 @@ class Reads(Protocol):
         ...
 
 
+@runtime_checkable
+class InMemory(Protocol):
+    """A `Model` in this process, for libraries that work on the weights themselves."""
+
+    def in_memory(self) -> tuple[Any, Any]:
+        """(model of transformers, its tokenizer), good until the next `close` or `become`."""
+        ...
+
+
 class Check(Frozen):
     """One thing that `unift doctor` looked at. `ok` is None for what is merely worth knowing.
 

@@ -120,6 +120,7 @@ def unift(run: dict[str, Any]) -> dict[str, Any]:
         EventLog(place.events_file),
         False,  # nobody asks for the end
         checkpoint.Progress(),
+        plan,
         total_steps=never,
         steps_per_epoch=never,
         eval_steps=never,

@@ -56,6 +56,7 @@ def ours(plan: Any, rows: Any) -> Clock:
         EventLog(place.events_file),
         False,
         checkpoint.Progress(),
+        plan,
         total_steps=never,
         steps_per_epoch=never,
         eval_steps=never,

@@ -9,7 +9,7 @@ import torch
 from transformers import TrainerCallback
 
 from unift.evaluate import Watch
-from unift.provider import EventKind
+from unift.provider import EventKind, Plan
 from unift_local import checkpoint as checkpoints
 from unift_local import correction
 from unift_local.guards import check_finite
@@ -35,6 +35,7 @@ class Journal(TrainerCallback):
         log: EventLog,
         stop: StopRequest,
         progress: checkpoints.Progress,
+        plan: Plan,
         *,
         total_steps: int,
         steps_per_epoch: int,
@@ -45,6 +46,7 @@ class Journal(TrainerCallback):
         learning_rate: float,
     ) -> None:
         self._run, self._log, self._stop, self.progress = run, log, stop, progress
+        self._estimate = plan.estimate
         self._total, self._per_epoch = total_steps, steps_per_epoch
         self._eval_steps, self._patience, self._keep = eval_steps, patience, keep
         self._evaluates, self._learning_rate = evaluates, learning_rate
@@ -57,7 +59,7 @@ class Journal(TrainerCallback):
         self.cancelled = False
         self._corrected = False
         self.last_metrics: dict[str, Any] = {}
-        self._watch = Watch(run.plan())
+        self._watch = Watch(plan)
         for event in EventReader().read(run.events_file, None):  # of an earlier life of the run
             self._watch.see(event)
 
@@ -122,7 +124,7 @@ class Journal(TrainerCallback):
         }
         elapsed = now - self._began
         if correction.due(elapsed, done, self._total):
-            estimate, left = self._run.plan().estimate, self.last_metrics["eta_seconds"]
+            estimate, left = self._estimate, self.last_metrics["eta_seconds"]
             said, figures = correction.corrected(estimate, self._lived + elapsed, left)
             self.last_metrics |= figures
             if not self._corrected and step < self._total:

@@ -156,6 +156,10 @@ class LocalModel:
         with _quiet(), torch.inference_mode():
             return losses(self._model, self._tokenizer, texts, self._context)
 
+    def in_memory(self) -> tuple[Any, Any]:
+        """See `unift.verbs.InMemory`."""
+        return self._model, self._tokenizer
+
     def _reply(self, row: Whole, tools: bool) -> Reply:
         text = self._tokenizer.decode(row.kept, skip_special_tokens=True)
         calls: tuple[dict[str, Any], ...] = ()

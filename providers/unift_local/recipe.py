@@ -158,6 +158,7 @@ def build(
         log,
         stop,
         progress,
+        plan,
         total_steps=plan.value("total_steps"),
         steps_per_epoch=plan.payload["steps_per_epoch"],
         eval_steps=plan.value("eval_steps"),

@@ -37,6 +37,7 @@ def test_train_runs_show_events_list(cli: Cli, capitals: str) -> None:
     assert document["model"] == f"run:{document['run']}"
 
     shown = cli("runs", "show", document["run"][:5], "--json").json
+    assert shown.pop("diagnosis")["code"]  # of `runs show` alone
     assert {**shown, "events": 0} == {**document, "events": 0}
     words = cli("runs", "show", document["run"])
     assert "succeeded" in words.out
@@ -195,7 +196,9 @@ def test_ctrl_c_stops_following_not_training(capitals: str) -> None:
     assert process.stderr.readline().startswith("run ")
     process.send_signal(signal.SIGINT)
     _, words = process.communicate(timeout=30)
-    assert process.returncode == 130
+    # If the interrupt falls into code made from text (dataclasses), Python ends by the signal,
+    # whoever caught it; a shell calls both 130.
+    assert process.returncode in (130, -signal.SIGINT)
     assert "unift runs events" in words
     assert "Traceback" not in words
     assert Store().list()[0].state in (State.QUEUED, State.RUNNING)

@@ -6,7 +6,7 @@ import json
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from unift.errors import UsageError
@@ -96,6 +96,8 @@ json_values = st.recursive(
 )
 
 
+@example({"": {"0": None}, "0": []})
+@example({"a.b": 1, "a": {"b": 2}})
 @given(st.dictionaries(st.text(max_size=4), json_values, min_size=1, max_size=4))
 def test_json_equals_itself_however_it_is_written(value: dict[str, Any]) -> None:
     target = json.dumps(value)

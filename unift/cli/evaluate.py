@@ -12,7 +12,7 @@ from unift.cli._progress import counting
 from unift.errors import UsageError
 
 if TYPE_CHECKING:
-    from unift.evaluate import Evaluation, Judge, Votes
+    from unift.evaluate import Evaluation, Judge, LmEval, Votes
 
 
 def command(
@@ -50,6 +50,16 @@ def command(
     forgetting: Annotated[
         bool, typer.Option("--forgetting", help="Also ask what the base knew: 240 questions.")
     ] = False,
+    lm_eval: Annotated[
+        list[str] | None,
+        typer.Option(help="Tasks of lm-evaluation-harness, with commas; for weights here."),
+    ] = None,
+    lm_eval_tasks: Annotated[
+        str | None, typer.Option(help="Folder with task files of your own for --lm-eval.")
+    ] = None,
+    lm_eval_limit: Annotated[
+        int | None, typer.Option(help="At most so many rows of each task.", min=1)
+    ] = None,
     judge: Annotated[
         str | None,
         typer.Option(help="A model that says which of two answers is better; decides."),
@@ -63,6 +73,10 @@ def command(
         bool, typer.Option("--human", help="Vote yourself, blind, on a page of this machine.")
     ] = False,
     votes: Annotated[str | None, typer.Option(help="Where votes are kept; with --human.")] = None,
+    run_code: Annotated[
+        bool,
+        typer.Option("--run-code", help="Run the code of answers with the 'tests' of their rows."),
+    ] = False,
     concurrency: Annotated[
         int | None, typer.Option(help="Questions under way at a time, for remote models.")
     ] = None,
@@ -96,7 +110,9 @@ def command(
             group=group,
             slices=slices or (),
             forgetting=forgetting,
+            lm_eval=_harness(lm_eval, lm_eval_tasks, lm_eval_limit),
             judge=_who_prefers(judge, judge_prompt, judge_tokens, human, votes),
+            run_code=run_code,
             concurrency=concurrency,
             budget_usd=budget_usd,
             notice=lambda text: err.print(text, style="dim", markup=False),
@@ -117,6 +133,19 @@ def command(
         out.print(f"markdown {markdown}", markup=False)
     if logs:
         out.print(f"inspect view start --log-dir {shlex.quote(str(inspect))}", markup=False)
+
+
+def _harness(tasks: list[str] | None, folder: str | None, limit: int | None) -> LmEval | None:
+    from unift.evaluate import LmEval
+
+    if tasks:
+        return LmEval(tasks, folder, limit)
+    for flag, given in (("--lm-eval-tasks", folder), ("--lm-eval-limit", limit)):
+        if given is not None:
+            raise UsageError(
+                f"{flag} needs --lm-eval.", where=flag, fix="name the tasks: --lm-eval TASK"
+            )
+    return None
 
 
 def _who_prefers(
@@ -182,6 +211,10 @@ def show(result: Evaluation) -> None:
                 f" {one['unreadable']} could not be read",
                 markup=False,
             )
+    ran: dict[str, Any] = document["code"] or {"ended": {}}
+    for name, ended in ran["ended"].items():
+        ways = ", ".join(f"{n} {how}" for how, n in ended.items())
+        out.print(f"code of {name}: {ways}", markup=False)
     for one in document["slices"]:
         if one["worse"]:
             place = f"{one['by']} '{one['value']}'"
@@ -198,6 +231,19 @@ def show(result: Evaluation) -> None:
         out.print(
             f"general text: loss {text['model']['loss']:.3f}, base {text['base']['loss']:.3f}"
             f" ({text['difference']:+.3f} [{text['low']:+.3f}, {text['high']:+.3f}] nats a token)",
+            markup=False,
+        )
+    harness: dict[str, Any] = document["lm_eval"] or {"rows": []}
+    for one in harness["rows"]:
+        sides = [
+            f"{one[who]:.4g}"
+            + (f" ± {one[f'{who}_stderr']:.2g}" if one[f"{who}_stderr"] is not None else "")
+            for who in ("model", "base")
+        ]
+        inside = "" if one["low"] is None else f" [{one['low']:+.4g}, {one['high']:+.4g}]"
+        out.print(
+            f"{one['task']} {one['metric']} ({one['filter']}): {sides[0]}, base {sides[1]}"
+            f" ({one['difference']:+.4g}{inside})",
             markup=False,
         )
     sure: dict[str, Any] = document["calibration"]

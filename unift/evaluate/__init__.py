@@ -9,6 +9,7 @@ from unift.evaluate._evaluate import evaluate
 
 if TYPE_CHECKING:
     from unift.evaluate._judge import Judge
+    from unift.evaluate._lm_eval import LmEval
     from unift.evaluate._metrics import Metric, get_metric, metrics, register
     from unift.evaluate._not_worse import NonInferiority, not_worse
     from unift.evaluate._recorded import Recorded
@@ -34,6 +35,7 @@ _HOMES = {
     "Difference": "_statistics",
     "Evaluation": "_result",
     "Judge": "_judge",
+    "LmEval": "_lm_eval",
     "Metric": "_metrics",
     "NonInferiority": "_not_worse",
     "Recorded": "_recorded",
@@ -61,6 +63,7 @@ __all__ = [
     "Difference",
     "Evaluation",
     "Judge",
+    "LmEval",
     "Metric",
     "NonInferiority",
     "Recorded",

@@ -11,6 +11,7 @@ from unift.provider import Model, Sampling
 # `import unift` imports this module, so whatever does the work waits for the first call.
 if TYPE_CHECKING:
     from unift.evaluate._judge import Judge
+    from unift.evaluate._lm_eval import LmEval
     from unift.evaluate._metrics import Metric, Score
     from unift.evaluate._result import Evaluation
     from unift.evaluate._votes import Votes
@@ -36,7 +37,9 @@ def evaluate(
     group: str | None = None,
     slices: Sequence[str] = (),
     forgetting: bool = False,
+    lm_eval: LmEval | Sequence[str] | None = None,
     judge: str | Model | Judge | Votes | None = None,
+    run_code: bool = False,
     budget_usd: float | None = None,
     reuse: bool = True,
     report: str | Path | Literal[False] | None = None,
@@ -76,9 +79,14 @@ def evaluate(
             answers that rules judge (instructions, arithmetic, formatting, safety), and names what
             got worse. Where the weights of both are on this machine, their losses on general text
             are compared as well.
+        lm_eval: Tasks of lm-evaluation-harness to run on the model and its base, both with weights
+            on this machine; an `LmEval` for task files of your own and a limit. Reported beside
+            the verdict, which does not go by it.
         judge: Who says which of two answers is better: a model reference or `Model`, a `Judge` for
             its prompt and room, or `Votes` of people on a local page. The win rate then decides,
             unless `metric` is given; ``preference`` in the JSON says how it came about.
+        run_code: True scores rows with ``tests`` (Python assertions) by running the code of each
+            answer with them, on this machine, in a sandbox that is no security boundary.
         budget_usd: Stop before the answers of remote models could cost more than this, at the
             prices of the catalogue. Answers so far are kept.
         reuse: False asks again what was asked before instead of using the kept answers.
@@ -94,6 +102,7 @@ def evaluate(
         ProviderError: A model refuses to answer. Answers so far are kept, as after Ctrl-C.
     """
     from unift.evaluate import _classification as classification
+    from unift.evaluate import _code as code
     from unift.evaluate import _forgetting as forgot
     from unift.evaluate import _scoring as scoring
     from unift.evaluate import _steps as steps
@@ -120,6 +129,8 @@ def evaluate(
     known_rows, said = steps.recorded_rows(every_row, candidates)
     rows = choose_rows(known_rows, limit, seed)
     task = find_task([row.target for row in rows], metric)
+    task, ran = code.with_code(task, rows, metric, run_code, notice)
+    said += ran
     if group:
         row_key(rows, group)
     for key in slices:
@@ -131,16 +142,24 @@ def evaluate(
     )  # fmt: skip
     if notice is not None and len(candidates) > 1:
         notice(steps.what_can_be_seen(len(rows), task, confidence, margin))
-    general = general_text = preference = None
+    before = harness = None
+    if forgetting or lm_eval is not None:
+        before = build_candidates(
+            model, ["base"], base=base, train=train, test_rows=every_row, seed=seed
+        )
+    if lm_eval is not None and before is not None:
+        from unift.evaluate._lm_eval import Harness
+
+        harness = Harness(lm_eval, *before)
+    general = general_text = harnessed = preference = None
     with Session(
         concurrency=concurrency, reuse=reuse, budget_usd=budget_usd, notice=notice,
         progress=progress,
     ) as session:  # fmt: skip
+        if harness is not None:  # first, since a wrong task shows here and costs nothing
+            harnessed = harness.run(session, confidence=confidence, seed=seed, notice=notice)
         answered = session.ask(candidates, rows, draw)
-        if forgetting:
-            before = build_candidates(
-                model, ["base"], base=base, train=train, test_rows=every_row, seed=seed
-            )
+        if forgetting and before is not None:
             general = forgot.forgetting(session, *before, confidence=confidence, seed=seed)
             general_text = general_loss(session, *before, confidence=confidence, seed=seed)
         if judge is not None:
@@ -196,12 +215,14 @@ def evaluate(
         "forgetting": None if general is None else forgot.as_dicts(general),
         "preference": preference and preference.rates(comparisons),
         "general_text": general_text,
+        "lm_eval": harnessed,
         "calibration": calibration(results, deciding),
         "non_inferiority": scoring.non_inferiority(comparisons, confidence),
-        "asked": steps.asked(margin, against_name, group, slices, forgetting, judge),
+        "asked": steps.asked(margin, against_name, group, slices, forgetting, judge, harness),
         "samples": pick_samples(rows, results, deciding, verdict.against),
         "lineage": steps.lineage(model, data, rows),
         "diagnosis": steps.diagnosis(model),
+        "code": code.outcomes(results, rows, task),
     }
     evaluation = Evaluation(
         id=steps.evaluation_id(candidates, rows, details, task),

@@ -77,7 +77,10 @@ def fields(value: Any) -> dict[str, str]:
 def _collect(value: Any, path: str, found: dict[str, str]) -> None:
     if isinstance(value, dict) and value:
         for key, inner in cast("dict[str, Any]", value).items():
-            _collect(inner, f"{path}.{key}" if path else key, found)
+            # Quoted where two paths could look alike: {"a.b": 1, "a": {"b": 2}}.
+            odd = not key or "." in key or key[0] in '"('
+            name = json.dumps(key, ensure_ascii=False) if odd else key
+            _collect(inner, f"{path}.{name}" if path else name, found)
     else:
         found[path or "(value)"] = json.dumps(_canonical(value), sort_keys=True)
 

@@ -16,13 +16,16 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from unift._text import did_you_mean
 from unift.errors import UsageError
 from unift.evaluate._json_fields import field_f1, json_fields, json_valid, parse_json
 from unift.evaluate._text_metrics import chrf, rouge_l, schema_check
 from unift.evaluate._tool_calls import tool_arguments, tool_calls, tool_names
+
+if TYPE_CHECKING:
+    from unift.evaluate._rows import Row
 
 # Any: a function of the user may return anything; `Metric.rate` checks.
 Score = Callable[[str, str], Any]
@@ -39,6 +42,7 @@ class Metric:
         about: One sentence: what is compared and how both sides are normalised.
         right: The score from which an answer counts as right; None where right and wrong mean
             nothing.
+        targets: What of a row answers are scored against; None: its wanted answers.
     """
 
     name: str
@@ -46,6 +50,7 @@ class Metric:
     title: str
     about: str
     right: float | None = 1.0
+    targets: Callable[[Row], tuple[str, ...]] | None = None
 
     def rate(self, answer: str, target: str) -> float:
         """The score of one answer.
@@ -83,7 +88,8 @@ def get_metric(metric: str | Metric | Score) -> Metric:
 
     ``"module:function"`` names a function of the user in a module that Python finds (the working
     folder included), ``"json_schema:FILE"`` the share of answers that obey a JSON schema,
-    ``"preference"`` what a judge or people prefer, which only `evaluate` can ask for.
+    ``"preference"`` what a judge or people prefer and ``"code"`` whether tests pass, which only
+    `evaluate` can ask for.
 
     Raises:
         UsageError: Nobody registered that name; there is no such function or schema.
@@ -104,6 +110,10 @@ def get_metric(metric: str | Metric | Score) -> Metric:
         from unift.evaluate._preference import PREFERENCE
 
         return PREFERENCE
+    if metric == "code":
+        from unift.evaluate._code import CODE
+
+        return CODE
     if metric not in _registry:
         raise UsageError(
             f"There is no metric '{metric}'.",

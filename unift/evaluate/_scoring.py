@@ -9,6 +9,7 @@ from typing import Any
 
 from unift.evaluate import _classification as classification
 from unift.evaluate._candidates import Candidate
+from unift.evaluate._code import in_parallel
 from unift.evaluate._cost import price_of, usd_per_1000
 from unift.evaluate._metrics import Metric
 from unift.evaluate._not_worse import not_worse
@@ -56,8 +57,12 @@ def score(
             texts = [(reply_text(reply),) for reply in replies]
         else:
             texts = [tuple(map(reply_text, some)) for some in draws]
-            pairs = [_among(metric, some) for some in texts if len(some) > 1]
-            agreement[metric.name] = sum(pairs) / len(pairs)
+            if metric.targets is None:
+                pairs = [_among(metric, some) for some in texts if len(some) > 1]
+                agreement[metric.name] = sum(pairs) / len(pairs)
+        if metric.targets is not None:
+            scores[metric.name] = tuple(_by_row(metric, texts, rows))
+            continue
         scores[metric.name] = tuple(
             _among(metric, some)
             if own and len(some) > 1
@@ -72,6 +77,16 @@ def score(
         candidate.name, candidate.reference, candidate.about, tuple(replies), scores, means,
         draws, agreement or None, usd_per_1000(price_of(candidate.reference), replies),
     )  # fmt: skip
+
+
+def _by_row(metric: Metric, texts: Sequence[Sequence[str]], rows: Sequence[Row]) -> list[float]:
+    """Scores by what the row itself says is right; such a metric may take its time."""
+
+    def one(pair: tuple[Sequence[str], tuple[str, ...]]) -> float:
+        return _mean([metric.rate(text, target) for text in pair[0] for target in pair[1]])
+
+    targets = [metric.targets(row) if metric.targets else row.targets for row in rows]
+    return in_parallel(one, list(zip(texts, targets, strict=True)))
 
 
 def _among(metric: Metric, texts: Sequence[str]) -> float:

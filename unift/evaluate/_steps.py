@@ -148,6 +148,7 @@ def asked(
     slices: Sequence[str],
     forgetting: bool,
     judge: Any = None,
+    harness: Any = None,
 ) -> dict[str, Any]:
     """What was asked for beyond the defaults."""
     given: dict[str, Any] = {
@@ -160,6 +161,8 @@ def asked(
         given["forgetting"] = True
     if judge is not None:
         given["judge"] = judge.described
+    if harness is not None:
+        given["lm_eval"] = harness.wanted.described
     return {key: value for key, value in given.items() if value}
 
 
@@ -247,6 +250,7 @@ def evaluation_id(
         [metric.name for metric in task.metrics],
         [details["sampling"], details["seed"], details["confidence"]],
         *([details["asked"]] if details["asked"] else []),
+        *([details["code"]["tests"]] if details["code"] else []),
     ]
     text = json.dumps(parts, sort_keys=True, default=str)
     return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:12]

@@ -38,6 +38,7 @@ def evaluation_markdown(document: Doc) -> str:
         lines.append("")
     lines += _parts(view)
     lines += _forgetting(document)
+    lines += _lm_eval(document)
     lines += _diagnosis(document.get("diagnosis"))
     lines += _samples(view)
     lines += _origin(document)
@@ -114,6 +115,30 @@ def _forgetting(document: Doc) -> list[str]:
         for one in kinds
     ]
     return _folded("What was forgotten", lines)
+
+
+def _lm_eval(document: Doc) -> list[str]:
+    found: Doc = document.get("lm_eval") or {}
+    tasks: Sequence[Doc] = found.get("rows") or []
+    if not tasks:
+        return []
+    lines = [_row("task", "metric", "model", "base", "difference", "n"), _rule(2, 4)]
+    for one in tasks:
+        sides = [
+            f"{one[who]:.4g}"
+            + (f" ± {one[f'{who}_stderr']:.2g}" if one[f"{who}_stderr"] is not None else "")
+            for who in ("model", "base")
+        ]
+        lines.append(
+            _row(
+                _plain(one["task"]),
+                _plain(f"{one['metric']} ({one['filter']})"),
+                *sides,
+                f"{one['difference']:+.4g}",
+                "–" if one["n"] is None else str(one["n"]),
+            )
+        )
+    return _folded("Tasks of lm-evaluation-harness", lines)
 
 
 def _diagnosis(found: Doc | None) -> list[str]:

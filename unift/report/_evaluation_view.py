@@ -71,6 +71,7 @@ def evaluation_view(doc: Doc) -> dict[str, Any]:
         "forgetting": _forgetting(doc),
         "preference": doc.get("preference"),
         "general_text": doc.get("general_text"),
+        "lm_eval": doc.get("lm_eval"),
         "calibration": _calibration(doc),
         "priced": any(one.get("usd_per_1000_answers") is not None for one in doc["candidates"]),
         "names": [one["name"] for one in doc["candidates"]],
