@@ -120,7 +120,7 @@ def _rate(rate: Sequence[tuple[int, float]], x: svg.Axis, top: float, width: int
     y = svg.Axis(0, highest * 1.1 or 1.0, top + _RATE_HEIGHT, top)
     return [
         svg.line(x.start, y.at(highest), x.end, y.at(highest), "grid"),
-        svg.text(x.start - 8, y.at(highest) + 4, tick(highest), "tick", "end"),
+        svg.text(x.start - 8, y.at(highest) + 4, tick(float(f"{highest:.2g}")), "tick", "end"),
         svg.text(x.start - 8, y.start, "0", "tick", "end"),
         svg.text(12 if width > 500 else 4, top - 12, "Learning rate", "axis"),
         svg.path([(x.at(s), y.at(v)) for s, v in rate], "curve rate"),
