@@ -323,9 +323,9 @@ def main() -> None:
             "",
             f"`python benchmarks/validator/measure.py{' --quick' if given.quick else ''}`, "
             f"{datetime.now(UTC):%Y-%m-%d}, {processor()}, Python {platform.python_version()}; "
-            f"other work ran beside it (load {os.getloadavg()[0]:.1f} on {os.cpu_count()} cores). "
+            f"load average {os.getloadavg()[0]:.1f} at its end on {os.cpu_count()} cores. "
             f"Chat rows of 1.3 KB, {size} MB, one core (processor time; "
-            "two cores: wall time, which the other work lengthens), best of five, ratios taken "
+            "two cores: wall time, which other work lengthens), best of five, ratios taken "
             "round by round.",
             "",
             "## Form (speed relative to pydantic and to unift)",

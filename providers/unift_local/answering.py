@@ -7,6 +7,7 @@ sampling), so a row's seed means the same in any company.
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from typing import Protocol
 
@@ -27,7 +28,7 @@ class Words(Protocol):
     def is_stop(self, token: int) -> bool: ...
 
 
-class Answer:
+class Answer(ABC):
     """One answer as a batch sees it.
 
     Args:
@@ -70,9 +71,9 @@ class Answer:
         uniform = torch.rand(warm.shape, generator=self._dice).clamp_min(1e-20)
         return int(torch.argmax(warm - torch.log(-torch.log(uniform))))
 
+    @abstractmethod
     def take(self, token: int, logprob: float | None, likely: Likely) -> None:
         """One more token, with the logarithm of its probability and the likeliest ones."""
-        raise NotImplementedError
 
 
 class Whole(Answer):
