@@ -297,8 +297,14 @@ def _moments(shape: Shape, run: Training) -> dict[str, dict[str, float]]:
     )
     # Output of the last layer, its float32 norm, the normalised value.
     final_hidden = tokens * shape.hidden * (run.stream + 4.0 + run.stream)
-    # Gradients that a later pass makes before they are added to those of the earlier ones.
-    again = earlier and run.full
+    # A later pass adds each gradient to the earlier one at once; that of a tied table waits for its
+    # other half.
+    again = bool(earlier) and run.full
+    if again:
+        biggest = max(one.inputs * one.outputs for one in shape.linears())
+        fused = max(1, shape.experts) if shape.experts else 1
+        one_layer = float(biggest * fused * run.trained_width)
+    held = table if shape.tied or not again else 0.0
     return {
         "loss": {
             **kept,
@@ -310,7 +316,7 @@ def _moments(shape: Shape, run: Training) -> dict[str, dict[str, float]]:
         "norm": {
             **kept,
             "weight_copies": copies * run.recomputed / shape.layers,
-            "gradients": earlier + table,
+            "gradients": earlier + held,
             "final_hidden": tokens * shape.hidden * (4.0 + run.stream),
             "norm_workspace": tokens * shape.hidden * _NORM,
         },
@@ -319,13 +325,13 @@ def _moments(shape: Shape, run: Training) -> dict[str, dict[str, float]]:
             **recomputed,
             **workspace,
             "layer_workspace": transient,
-            "gradients": earlier + table + one_layer,
+            "gradients": earlier + held + one_layer,
         },
         "first": {
             **(recomputed or {"activations": layer + copies / shape.layers + experts}),
             **workspace,
             "layer_workspace": transient,
-            "gradients": earlier + (table if shape.tied else 0.0)
+            "gradients": earlier + (held if shape.tied else 0.0) + one_layer
             if again
             else max(0.0, gradients - one_layer - (0.0 if shape.tied else table)),
         },
