@@ -173,11 +173,14 @@ def at_peak(run: dict[str, Any], trainer: Any, rows: Any) -> list[str]:
     """What a step allocates that is there when most is: MiB, pieces, and who asked for it."""
     records = [{"input_ids": r.input_ids, "labels": r.labels} for r in rows[: run["batch"]]]
     inputs = trainer.data_collator(records)
-    torch.cuda.memory._record_memory_history(stacks="python")
-    trainer.training_step(trainer.model, inputs)
-    torch.cuda.synchronize()
-    (events,) = torch.cuda.memory._snapshot()["device_traces"][:1]
-    torch.cuda.memory._record_memory_history(enabled=None)
+    # Not "all": a stack taken where memory is freed loses the exception that ends recomputing.
+    torch.cuda.memory._record_memory_history(context="alloc", stacks="python")
+    try:
+        trainer.training_step(trainer.model, inputs)
+        torch.cuda.synchronize()
+        (events,) = torch.cuda.memory._snapshot()["device_traces"][:1]
+    finally:
+        torch.cuda.memory._record_memory_history(enabled=None)
     alive: dict[int, Any] = {}
     now = most = 0
     then: list[Any] = []
@@ -224,7 +227,7 @@ def profile(run: dict[str, Any], trainer: Any, rows: Any) -> dict[str, float]:
     table = recorded.key_averages()
     lines: list[tuple[float, int, str]] = []
     for one in table:
-        if one.device_type.name != "CUDA":
+        if one.device_type.name != "CUDA" or one.key.startswith("## "):
             continue
         ms = one.self_device_time_total / 1e3
         lines.append((ms, one.count, one.key))

@@ -1,7 +1,7 @@
 """The peer Unsloth: trainings of a random model on the rows of `_run.py`; a JSON line for each.
 
-``python unsloth_peer.py RUNS.json [MODEL]``: a list of runs as `DEFAULTS`, all of one shape and one
-kind of checkpointing, one after another over one loaded model. MODEL is a folder that is filled
+``python unsloth_peer.py RUNS.json [MODEL]``: a list of runs as `DEFAULTS`, all of one shape,
+one after another over one loaded model. MODEL is a folder that is filled
 with random weights unless it has them. In a process of its own, because Unsloth changes
 transformers and trl for everybody in it. Lines also go to $OUT/results.jsonl. Run it in the same
 call as ``python _run.py``. Needs a card and ``pip install unsloth``.
@@ -62,7 +62,7 @@ def load(run: dict[str, Any], folder: Path) -> tuple[Any, Any]:
         lora_alpha=32,
         lora_dropout=0,
         target_modules=TARGETS,
-        use_gradient_checkpointing=run["checkpointing"],
+        use_gradient_checkpointing="unsloth",
     )
     return model, tokenizer
 
@@ -75,6 +75,7 @@ def measure(run: dict[str, Any], model: Any, tokenizer: Any, seed: int) -> dict[
     from transformers import TrainerCallback
     from trl import SFTConfig, SFTTrainer
 
+    model._unsloth_gradient_checkpointing = run["checkpointing"]  # its trainers go by this
     rows = _inputs.token_rows(
         run["rows"], run["examples"], run["sequence"], model.config.vocab_size, seed
     )
@@ -96,6 +97,7 @@ def measure(run: dict[str, Any], model: Any, tokenizer: Any, seed: int) -> dict[
             max_steps=run["steps"],
             learning_rate=1e-4,
             packing=run["packing"],
+            gradient_checkpointing=bool(run["checkpointing"]),
             bf16=True,
             optim="adamw_torch_fused",
             logging_steps=1,
@@ -136,8 +138,8 @@ def main() -> None:
     except ImportError:
         sys.exit("unsloth_peer.py needs Unsloth: pip install unsloth")
     runs = [{**DEFAULTS, **one} for one in json.loads(Path(sys.argv[1]).read_text())]
-    if len({(one["shape"], one["tunes"], str(one["checkpointing"])) for one in runs}) != 1:
-        sys.exit("All runs of one process are of one model and one kind of checkpointing.")
+    if len({(one["shape"], one["tunes"]) for one in runs}) != 1:
+        sys.exit("All runs of one process are of one model.")
     folder = Path(sys.argv[2] if len(sys.argv) > 2 else tempfile.mkdtemp())
     folder.mkdir(parents=True, exist_ok=True)
     model, tokenizer = load(runs[0], folder)

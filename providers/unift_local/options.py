@@ -39,11 +39,6 @@ class LocalOptions(BaseModel):
     fused_adapters: bool | None = Field(
         default=None, description="adapters and their base in one function; needs dropout 0"
     )
-    keep_product: bool | None = Field(
-        default=None,
-        description="compiled MLPs keep the product of their halves instead of making it again: a "
-        "fifth more memory for a percent of speed",
-    )
     loss: Literal["auto", "chunked", "plain"] = Field(
         default="auto", description="chunked never holds the logits of all tokens"
     )

@@ -65,7 +65,6 @@ def speed_settings(
             where="options.attention",
             fix="turn packing on, or use sdpa",
         )
-    fused = False
     if tunes != "full":
         dropout = values["dropout"]
         fused = settings.take(
@@ -108,13 +107,6 @@ def speed_settings(
             code="bad_setting",
             where="options.compile",
             fix="leave compile out",
-        )
-    if tunes != "full" and fused:
-        settings.take(
-            "keep_product",
-            options.keep_product,
-            False,
-            "made again in the backward pass: a fifth less memory for a percent of speed",
         )
 
 

