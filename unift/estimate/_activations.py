@@ -210,10 +210,11 @@ _WIDE_ROUTERS = ("deepseek_v2", "deepseek_v3", "mixtral")
 def _expert_transient(shape: Shape, run: Training) -> float:
     """Of a layer with experts, where their results are weighted and put back in order (transformers
     5.17 ``grouped_mm_experts_forward``): three gradients of all that they returned in the type of
-    the routing weights, one in the type of the arithmetic; or, in the MLP, four of its width."""
+    the routing weights, one more where that is wider than the arithmetic's; or, in the MLP, three
+    of its width."""
     w, back = run.width, 4 if shape.family in _WIDE_ROUTERS or run.mixed else run.width
-    weighted = shape.experts_per_token * shape.hidden * (3.0 * back + w)
-    return max(weighted, 4.0 * shape.widest_mlp * w) + shape.hidden * run.stream
+    weighted = shape.experts_per_token * shape.hidden * (3.0 * back + (w if back > w else 0))
+    return max(weighted, 3.0 * shape.widest_mlp * w) + shape.hidden * run.stream
 
 
 def dora_bytes(shape: Shape, run: Training) -> float:

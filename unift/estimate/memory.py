@@ -365,7 +365,11 @@ def _copies(shape: Shape, run: Training) -> float:
     narrow theirs for a moment only."""
     if run.trained_width == run.width or run.fused:
         return 0.0
-    return float(run.width * (shape.linear_parameters if run.full else run.trainable(shape)))
+    if run.full:
+        return float(run.width * shape.linear_parameters)
+    # Those of experts are among `expert_copies`.
+    apart = shape.expert_layers * shape.expert_adapters(run.rank, run.adapted)
+    return float(run.width * (run.trainable(shape) - apart))
 
 
 # Inputs of layers that are on the device at one time when they are offloaded: the one just fetched
