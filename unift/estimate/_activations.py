@@ -158,6 +158,40 @@ def _inputs(shape: Shape, run: Training) -> float:
     return total / shape.layers
 
 
+def tower_bytes(shape: Shape, run: Training) -> float:
+    """Kept of a trained vision tower: of each layer the stream where its two norms and its
+    recomputation begin, or all of it (`tower_layer_bytes`), and autocast's copies of its weights."""
+    tower = shape.vision
+    if tower is None or not run.vision or not run.full or not run.images:
+        return 0.0
+    copies = float(tower.linear * run.width) if run.mixed else 0.0
+    if run.recomputes:
+        stream = run.images * tower.patches * tower.hidden * run.stream
+        return float(tower.layers * stream) + copies / tower.layers
+    return tower.layers * _tower_layer(shape, run) + copies
+
+
+def tower_layer_bytes(shape: Shape, run: Training) -> float:
+    """What a layer of the tower takes while the backward pass is in it: itself if it is recomputed,
+    and two gradients of its MLP's width."""
+    tower = shape.vision
+    if tower is None:
+        return 0.0
+    again = _tower_layer(shape, run) if run.recomputes else 0.0
+    return again + run.images * tower.patches * 2.0 * tower.mlp * run.width
+
+
+def _tower_layer(shape: Shape, run: Training) -> float:
+    """transformers' SigLIP layer: two norms keep the stream, the three projections their input
+    (each its own copy of it under autocast), attention queries, keys, values and result, and the
+    MLP its input and both sides of the GELU."""
+    tower, w, s = shape.vision, run.width, run.stream
+    assert tower is not None
+    inputs = 3 if run.mixed else 1
+    per_patch = tower.hidden * (2 * s + inputs * w + 5 * w) + 2 * tower.mlp * w
+    return float(run.images * tower.patches * per_patch)
+
+
 def expert_copies(shape: Shape, run: Training) -> tuple[float, float]:
     """Bytes of one layer's experts with their adapters multiplied out, and of the largest gradient
     of these beside what is still kept: peft's ``ParamWrapper`` makes weights of base and adapter

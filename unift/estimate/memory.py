@@ -7,6 +7,7 @@ moment that wins, so that they always add up:
 - *norm*: the backward pass is in the last norm, nothing freed yet;
 - *layer*: the backward pass is in the last layer, nothing else freed yet, one layer recomputed;
 - *first*: the backward pass is in the first layer, nearly all gradients alive, one recomputed;
+- *tower*: the backward pass is in a vision tower that is trained, the decoder is done with;
 - *step*: the backward pass is over, all gradients are alive, those of a tied embedding twice.
 
 The terms' formulas are in `_states`, `_activations` and `_loss`; the whole is held against runs on
@@ -22,6 +23,8 @@ from unift.estimate._activations import (
     expert_copies,
     mask_bytes,
     saved_bytes,
+    tower_bytes,
+    tower_layer_bytes,
     transient_bytes,
     widest_bytes,
 )
@@ -138,6 +141,7 @@ def estimate_memory(
     sharding: Sharding = "fsdp",
     device: Device = "cuda",
     compiled: bool = False,
+    images: int = 0,
 ) -> Memory:
     """Peak memory of one training process on one device.
 
@@ -173,6 +177,8 @@ def estimate_memory(
         devices: That share the model.
         sharding: What they share: ``fsdp`` (FSDP2, ZeRO-3), ``zero2``, ``zero1`` or ``none``.
         compiled: Decoder layers go through torch.compile.
+        images: Pictures in a forward pass; their tokens are among `length`. A frozen tower keeps
+            nothing of them.
         device: ``cuda``, or ``cpu`` (no context, no allocator slack, a process instead).
 
     Returns:
@@ -207,6 +213,7 @@ def estimate_memory(
         sharding=sharding,
         device=device,
         compiled=compiled,
+        images=images,
     )
     moments = {
         name: shard(shape, run, {**_always(shape, run), **terms})
@@ -247,6 +254,8 @@ def _always(shape: Shape, run: Training) -> dict[str, float]:
         "adapters": 0.0 if run.full else float(run.trainable(shape) * run.adapter_width),
         "optimizer": optimizer_bytes(shape, run),
         "attention_mask": mask_bytes(shape, run),
+        # As the processor makes them, in float32.
+        "pictures": 4.0 * run.images * shape.vision.numbers if shape.vision else 0.0,
         "cublas_workspace": float(_CUBLAS if run.cuda else 0),
     }
 
@@ -267,6 +276,7 @@ def _moments(shape: Shape, run: Training) -> dict[str, dict[str, float]]:
         "checkpoints": _checkpoints(shape, run) if run.recomputes else 0.0,
         "activations": whole * (layer + copies / shape.layers),
         "expert_copies": experts * whole * shape.expert_layers / shape.layers,
+        "tower": tower_bytes(shape, run),
     }
     if run.recomputes:
         widest = tokens * widest_bytes(shape, run)
@@ -326,11 +336,18 @@ def _moments(shape: Shape, run: Training) -> dict[str, dict[str, float]]:
         },
         "first": {
             **(recomputed or {"activations": layer + copies / shape.layers + experts}),
+            "tower": kept["tower"],
             **workspace,
             "layer_workspace": transient,
             "gradients": earlier + (held if shape.tied else 0.0) + one_layer
             if again
             else max(0.0, gradients - one_layer - (0.0 if shape.tied else table)),
+        },
+        "tower": {
+            "tower": kept["tower"] and kept["tower"] + tower_layer_bytes(shape, run),
+            "gradients": gradients
+            - (shape.vision.parameters * run.trained_width if shape.vision else 0.0),
+            "second_gradient": table * int(shape.tied),
         },
         "step": {
             "layer_workspace": float(tokens * shape.hidden * run.stream),
