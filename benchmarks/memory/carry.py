@@ -29,12 +29,12 @@ def main() -> None:
         ("all", rows),
         ("without those of the engine before", [one for one in rows if not one.before]),
     ):
-        errors = _errors(kept)
-        cells = " | ".join(_words(found) for found in errors)
-        print(f"| {name} | {len(errors[0])} | {cells} |")
+        found = errors(kept)
+        cells = " | ".join(map(_words, found))
+        print(f"| {name} | {len(found[0])} | {cells} |")
 
 
-def _errors(rows: list[Measured]) -> tuple[list[float], list[float], list[float]]:
+def errors(rows: list[Measured]) -> tuple[list[float], list[float], list[float]]:
     groups: dict[str, list[Measured]] = defaultdict(list)
     for one in rows:
         alike = replace(
@@ -60,9 +60,9 @@ def _errors(rows: list[Measured]) -> tuple[list[float], list[float], list[float]
     return alone, share, added
 
 
-def _words(errors: list[float]) -> str:
-    mean = statistics.mean(map(abs, errors))
-    return f"{mean:.2%}, {min(errors):+.1%} to {max(errors):+.1%}"
+def _words(found: list[float]) -> str:
+    mean = statistics.mean(map(abs, found))
+    return f"{mean:.2%}, {min(found):+.1%} to {max(found):+.1%}"
 
 
 if __name__ == "__main__":

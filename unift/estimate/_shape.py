@@ -30,8 +30,8 @@ class Latent:
 
 @dataclass(frozen=True, slots=True)
 class Vision:
-    """A vision tower beside the decoder: all its weights, those in linear layers (what 4-bit loading
-    quantises), its widths and layers, and the patches and numbers of a picture."""
+    """A vision tower beside the decoder: all its weights, those in linear layers (what 4-bit
+    loading quantises), its widths and layers, and the patches and numbers of a picture."""
 
     parameters: int
     linear: int

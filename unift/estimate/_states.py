@@ -1,5 +1,4 @@
-"""What lies on the device however long the rows are: weights, adapters, optimiser; and the shards
-of them that several devices share."""
+"""What lies on the device however long the rows are: weights, adapters, optimiser."""
 
 from __future__ import annotations
 
@@ -11,15 +10,12 @@ from unift.estimate._training import Training
 # https://arxiv.org/abs/2305.14314, section 3).
 NF4_BYTES = 0.5 + 0.127 / 8
 
-# DeepSpeed's default reduce_bucket_size, elements (https://www.deepspeed.ai/docs/config-json/).
-_BUCKET = 5e8
-
 
 def weights_bytes(shape: Shape, run: Training) -> float:
     """The frozen or trained model: parameters * bytes; for QLoRA the linear layers in NF4 (0.516 B
     each) and the rest (embeddings, head, norms, fused experts) in the compute type."""
     if run.tuning != "qlora":
-        return float(shape.parameters * run.stream)
+        return float(shape.parameters * run.storage)
     rest = shape.parameters - shape.quantised_parameters
     return shape.quantised_parameters * NF4_BYTES + rest * run.width
 
@@ -44,41 +40,16 @@ def optimizer_bytes(shape: Shape, run: Training) -> float:
     return (trainable - embeddings) * per_weight + embeddings * 8.0
 
 
-def largest_layer(shape: Shape) -> int:
-    """Weights of one decoder layer with all its experts, the widest."""
-    dense = shape.dense_layers and shape.experts
-    mean = shape.linear_parameters / shape.layers
-    if not dense:
-        return round(mean)
-    small = 3 * shape.hidden * shape.dense_mlp
-    return round((shape.linear_parameters - small * shape.dense_layers) / shape.expert_layers)
+# unift_local.optimizer draws random bits for so many weights at a time.
+_PIECE = 2**26
 
 
-def shard(shape: Shape, run: Training, terms: dict[str, float]) -> dict[str, float]:
-    """The terms of one of N devices, and the buffers that sharding itself needs.
-
-    zero1 splits the optimiser, zero2 also gradients, fsdp (FSDP2, ZeRO stage 3) also weights
-    (Rajbhandari et al. 2020, https://arxiv.org/abs/1910.02054, section 5). Gathering holds two
-    layers and the embeddings in the compute type (the layer in use and the one fetched ahead);
-    reducing holds one layer's gradients. Plain data parallelism copies all gradients into buckets
-    (``DistributedDataParallel``, gradient_as_bucket_view off).
-    """
-    if run.devices == 1:
-        return terms
-    split = {
-        "none": (),
-        "zero1": ("optimizer",),
-        "zero2": ("optimizer", "gradients"),
-        "fsdp": ("optimizer", "gradients", "weights", "adapters", "weight_copies"),
-    }[run.sharding]
-    found = {name: value / run.devices if name in split else value for name, value in terms.items()}
-    if run.sharding == "fsdp":
-        units = 2 * largest_layer(shape) + shape.embedding_parameters
-        per_weight = 0.516 if run.tuning == "qlora" else run.width
-        found["gathered"] = units * float(per_weight)
-        found["reduction"] = float(largest_layer(shape) * run.trained_width if run.full else 0)
-    elif run.sharding == "none":
-        found["reduction"] = terms.get("gradients", 0.0)
-    else:
-        found["reduction"] = min(_BUCKET, run.trainable(shape)) * run.trained_width
-    return {name: value for name, value in found.items() if value > 0}
+def widened_bytes(shape: Shape, run: Training) -> float:
+    """8-bit AdamW with random rounding (`unift_local.optimizer`) widens one weight and its gradient
+    to float32 at a time, of which the largest is the embedding or a layer's experts; then it draws
+    32 random bits a weight."""
+    own = run.loss == "chunked"  # TRL's trainer takes bitsandbytes' optimiser as it is
+    if not own or not run.full or run.optimizer != "adamw_8bit" or run.storage != 2:
+        return 0.0
+    largest = max(shape.vocab * shape.hidden, shape.experts * 2 * shape.hidden * shape.mlp)
+    return 4.0 * (largest + max(largest, min(largest, _PIECE)))

@@ -39,7 +39,8 @@ WIDTH: dict[str, int] = {"bf16": 2, "fp16": 2, "fp32": 4, "mixed": 2}
 @dataclass(frozen=True, slots=True)
 class Training:
     """One training set-up, checked. Widths are bytes a value: `width` of the arithmetic, `stream`
-    of the base weights and the residual stream, `adapter_width` of the adapters; `span` is what
+    of the residual stream, `storage` of the base weights (wider than the stream where FSDP narrows
+    weights as it gathers them), `adapter_width` of the adapters; `span` is what
     attention sees; `rows` share a forward pass of `tokens`, of which `scored` carry loss."""
 
     tuning: Tuning
@@ -52,6 +53,7 @@ class Training:
     span: int
     width: int
     stream: int
+    storage: int
     adapter_width: int
     checkpointing: Checkpointing
     recomputed: int
@@ -99,12 +101,13 @@ class Training:
     @property
     def casts(self) -> bool:
         """Each adapter casts its own input."""
-        return self.tuning == "lora" and self.adapter_width != self.width and not self.fused
+        wide = self.adapter_width != self.width and self.sharding != "fsdp"
+        return self.tuning == "lora" and wide and not self.fused
 
     @property
     def trained_width(self) -> int:
         """Bytes of a trained weight and of its gradient."""
-        return self.stream if self.full else self.adapter_width
+        return self.storage if self.full else self.adapter_width
 
     @property
     def recomputes(self) -> bool:
@@ -219,7 +222,8 @@ def make_training(
         scored=max(1, round(tokens * scored)),
         span=tokens if packing else length,
         width=width,
-        stream=4 if dtype == "mixed" else width,
+        stream=4 if dtype == "mixed" and (devices == 1 or sharding != "fsdp") else width,
+        storage=4 if dtype == "mixed" else width,
         adapter_width=width if full else adapters,
         checkpointing=checkpointing,
         recomputed=layers,
