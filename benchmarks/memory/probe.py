@@ -218,6 +218,8 @@ def formula(
     run: Run, config: dict[str, Any], found: Any, passes: int, device: str
 ) -> tuple[float, float]:
     """GiB that the formula says: of the full layout, as a plan has it, and of the largest step."""
+    from report import targets_of
+
     from unift.estimate import Shape, estimate_memory
 
     words: dict[str, Any] = {
@@ -232,6 +234,7 @@ def formula(
         "kernels": "torch" if run.tuning == "full" else "adapters",
         "passes": passes,
         "device": device,
+        "targets": targets_of(run),
     }
     shape = Shape.from_config(config)
     planned = estimate_memory(shape, micro_batch=run.micro_batch, length=run.length, **words)

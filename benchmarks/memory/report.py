@@ -90,11 +90,11 @@ def _words(run: Run) -> dict[str, Any]:
         "passes": run.passes,
         "scored": run.trained,
         "compiled": run.compiled,
-        "targets": _targets(run),
+        "targets": targets_of(run),
     }
 
 
-def _targets(run: Run) -> tuple[str, ...] | None:
+def targets_of(run: Run) -> tuple[str, ...] | None:
     """What carries adapters: None for all that the model has. Rows of before `Run.targets` took
     every linear layer, which an expert model without shared ones has in attention alone."""
     shape = Shape.from_config(config_of(run.model))
@@ -148,7 +148,7 @@ HEAD = [
     "(`tests/estimate/test_peak.py`) while it ran. Its rows of experts then showed one fault, 18%",
     "under on a held-out row: 8-bit AdamW widens the largest weight, in Mixtral a layer of",
     "experts and not the embedding. That was mended with the row in view, and so was what expert",
-    "layers need for a moment (counted on the CPU, 1 to 2% of a row). The last three rows (8B LoRA,",
+    "layers need for a moment (counted on the CPU, 1 to 2% of a row). The last rows (8B LoRA,",
     "4x2048 and 7x2048) were measured after the formula for them was committed.",
     "",
     "`†`: own path as it was before 2026-11-25, 15:00, when its loss came to hold one chunk of",

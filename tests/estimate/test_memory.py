@@ -153,3 +153,57 @@ def test_wrong_words_are_errors_that_name_the_nearest(setting: Any, nearest: str
     with pytest.raises(UsageError) as caught:
         estimate_memory(LLAMA, **setting)
     assert nearest in caught.value.fix
+
+
+VISION = {
+    "model_type": "gemma3",
+    "text_config": dict(catalog.open_model("google/gemma-3-4b-pt").config),
+    "vision_config": {
+        "hidden_size": 1152,
+        "intermediate_size": 4304,
+        "num_hidden_layers": 27,
+        "image_size": 896,
+        "patch_size": 14,
+    },
+}
+
+
+def test_pictures_cost_a_trained_tower_its_activations_and_a_frozen_one_nothing() -> None:
+    shape = Shape.from_config(VISION)
+    how: dict[str, Any] = {"tuning": "full", "dtype": "mixed", "checkpointing": "none"}
+
+    def need(images: int, vision: bool) -> float:
+        return estimate_memory(shape, images=images, vision=vision, **how).allocated_gib
+
+    assert need(4, False) - need(0, False) < 0.1  # the pictures themselves
+    assert need(8, True) - need(4, True) == pytest.approx(4 * 27 * 0.171, rel=0.05)
+    recomputed = {**how, "checkpointing": "full"}
+    assert estimate_memory(shape, images=4, vision=True, **recomputed).allocated_gib < need(4, True)
+    with pytest.raises(UsageError, match="no vision tower"):
+        estimate_memory(LLAMA, images=1)
+
+
+def test_cards_share_weights_and_none_less_than_its_part() -> None:
+    how: dict[str, Any] = {"tuning": "full", "dtype": "mixed", "length": 2048}
+    alone = estimate_memory(LLAMA, **how).allocated_gib
+    shared = [
+        estimate_memory(LLAMA, devices=count, sharding="fsdp", **how).allocated_gib
+        for count in (2, 4, 8)
+    ]
+    assert shared == sorted(shared, reverse=True)
+    assert alone / 8 < shared[-1] < alone / 4
+    copies = estimate_memory(LLAMA, devices=2, sharding="none", **how)
+    assert copies.terms["reduction"] == pytest.approx(4 * LLAMA.parameters / 2**30)
+
+
+def test_adapters_on_experts_cost_a_copy_of_them_where_nothing_is_recomputed() -> None:
+    shape = Shape.from_config(catalog.open_model("Qwen/Qwen3-30B-A3B").config)
+    attention = tuple(set(shape.default_targets()) - set(shape.expert_targets))
+    all_of_it, less = (
+        estimate_memory(shape, targets=targets, checkpointing="none", length=512)
+        for targets in (None, attention)
+    )
+    experts = 3 * shape.experts * shape.hidden * shape.mlp * shape.layers * 2 / 2**30
+    assert all_of_it.terms["expert_copies"] == pytest.approx(experts, rel=0.05)
+    assert "expert_copies" not in less.terms
+    assert all_of_it.largest in ("weights", "expert_copies")

@@ -6,6 +6,7 @@ end. What CUDA compiles into one kernel is counted as one: its results, and noth
 
 from __future__ import annotations
 
+import importlib
 import sys
 import weakref
 from collections.abc import Callable, Iterator
@@ -62,9 +63,7 @@ def _benchmarks() -> Iterator[None]:
 def test_a_step_peaks_where_the_formula_says(
     config: dict[str, Any], tuning: str, how: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from _configs import Run
-
-    run = Run(
+    run = importlib.import_module("_configs").Run(
         "a model",
         tuning,
         512,
@@ -90,15 +89,15 @@ def test_a_step_peaks_where_the_formula_says(
 
 def _peak(run: Any, config: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> int:
     """Bytes at the peak of the second step, when the optimiser has its states."""
-    import _train
     import torch
-    from _build import build
-    from grid import _tokenizer
     from unift_local import lora_math, loss
 
-    base = build(config, run.tuning, run.dtype, "cpu")
+    _build, _train, grid = map(importlib.import_module, ("_build", "_train", "grid"))
+    base = _build.build(config, run.tuning, run.dtype, "cpu")
     model, _ = _train._adapt(run, base)
-    trainer, _ = _train.make_trainer(run, model, "cpu", _tokenizer(), None, 1, _train.Clock(False))
+    trainer, _ = _train.make_trainer(
+        run, model, "cpu", grid._tokenizer(), None, 1, _train.Clock(False)
+    )
     precision = next(one for one in trainer._plan.settings if one.name == "dtype")
     object.__setattr__(precision, "value", "bf16")  # a CPU's plan says fp32
     with _counting(monkeypatch, lora_math, loss) as (add, peak):

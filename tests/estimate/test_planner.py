@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -11,6 +14,7 @@ from hypothesis import strategies as st
 from unift import catalog
 from unift.errors import UsageError
 from unift.estimate import Hardware, Shape, hardware
+from unift.estimate._probes import Probe, key_of, learnt, remember
 from unift.estimate.planner import MARGIN, Layout, Step, plan_layout
 
 LLAMA = Shape.from_config(catalog.open_model("meta-llama/Llama-3.1-8B").config)
@@ -26,6 +30,16 @@ STEP = Step(
     kernels="adapters",
     ways=("none", "selective", "full", "offloaded"),
 )
+
+# What decides which kernels a step runs, in the words of a probe's record.
+WORDS = {
+    "packing": True,
+    "dtype": "bf16",
+    "optimizer": "adamw",
+    "loss": "chunked",
+    "attention": "varlen",
+    "kernels": "adapters",
+}
 
 
 def card(gib: float) -> Hardware:
@@ -87,3 +101,46 @@ def test_what_the_user_pins_stays_even_when_it_does_not_fit() -> None:
 def test_an_unknown_pin_is_an_error() -> None:
     with pytest.raises(UsageError, match="colour"):
         plan_layout(SMALL, hardware("h100"), STEP, {"colour": "red"})
+
+
+def test_the_planner_believes_probes_of_the_same_way_to_compute(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("UNIFT_HOME", str(tmp_path))
+    place = replace(hardware("h100"), present=True)
+    before = plan_layout(LLAMA, place, STEP)
+    assert learnt(place, LLAMA, "lora") is None
+    key = key_of(place, LLAMA, "lora", {**WORDS, "checkpointing": "none"})
+    setup = {"micro_batch": 1, "length": 2048}
+    fields: dict[str, Any] = {
+        "at": datetime.now(UTC).isoformat(),
+        "key": key,
+        "subject": "",
+        "model": "llama",
+        "device": "h100",
+        "libraries": {},
+        "setup": setup,
+        "tokens": 1,
+        "passes": 1,
+        "seconds": 1.0,
+        "time_factor": 1.0,
+        "allocated_gib": 1.0,
+    }
+
+    def after(gib: float) -> Layout:
+        remember(Probe(**{**fields, "memory_gib": gib, "at": datetime.now(UTC).isoformat()}))
+        return plan_layout(LLAMA, place, STEP, measured=learnt(place, LLAMA, "lora"))
+
+    more = after(30.0)
+    assert more.micro_batch < before.micro_batch or more.checkpointing != before.checkpointing
+    same_way = {"checkpointing": "none", "micro_batch": 1}
+    pinned = plan_layout(LLAMA, place, STEP, same_way, learnt(place, LLAMA, "lora"))
+    assert "+30.0 GiB by a probe of llama today" in why(pinned, "micro_batch")
+    # Less is believed of passes as small as the probe's only.
+    assert after(-5.0) == before
+    smaller = plan_layout(LLAMA, place, STEP, same_way, learnt(place, LLAMA, "lora"))
+    assert "-5.0 GiB" in why(smaller, "micro_batch")
+    other = plan_layout(LLAMA, place, STEP, {"checkpointing": "full"}, learnt(place, LLAMA, "lora"))
+    assert "probe" not in why(other, "micro_batch")
+    elsewhere = replace(place, present=False)
+    assert learnt(elsewhere, LLAMA, "lora") is None
