@@ -75,7 +75,7 @@ def plan_estimate(
             gpu="cpu" if values["device"] == "cpu" else None,
             rank=values.get("rank", 16),
             targets=known_targets(values.get("targets"), shape),
-            setup=_setup(values, data),
+            setup=setup_of(values, data),
             subject=_subject(base.reference, fingerprints, values),
         ),
     )
@@ -99,7 +99,7 @@ def keep_probe(plan: Plan, lengths: Sequence[int], found: Measured, why: Sequenc
     shape = read_shape(folder)
     base = Base(plan.spec.model, shape, str(folder / "config.json"))
     share = plan.payload["trained_tokens"] / max(1, plan.payload["tokens"])
-    setup = _setup(values, Data(list(lengths), [], round(share * sum(lengths))))
+    setup = setup_of(values, Data(list(lengths), [], round(share * sum(lengths))))
     tokens, passes = sum(found.lengths), len(found.passes)
     rows = max(1, math.ceil(len(found.lengths) / passes))
     packed = values["packing"]
@@ -159,7 +159,8 @@ def _subject(reference: str, prints: Mapping[str, str], values: Mapping[str, Any
     return probes.digest(reference, prints.get("data"), chosen)
 
 
-def _setup(values: Mapping[str, Any], data: Data) -> Setup:
+def setup_of(values: Mapping[str, Any], data: Data) -> Setup:
+    """The settings of a plan in the estimate's words."""
     batch, micro = values["batch_size"], values["micro_batch"]
     mean = sum(data.train) / len(data.train)
     if values["packing"]:

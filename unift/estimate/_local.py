@@ -6,6 +6,7 @@ import math
 from dataclasses import asdict, dataclass, replace
 
 from unift import catalog
+from unift.estimate import _paces as paces
 from unift.estimate import _probes as probes
 from unift.estimate._cpu_time import remembered_cpu, threads
 from unift.estimate._hardware import Hardware, hardware
@@ -163,17 +164,25 @@ def local_row(provider: str, base: Base, work: Workload, settings: LocalSettings
     else:
         notes.append(f"no arithmetic figure for {place.name}, so no time")
     probe = _probe(shape, tuning, place, setup, settings)
+    pace = _pace(shape, tuning, place, setup, settings)
     room = place.usable_gib * (1 - MARGIN)
     if probe is not None:
-        memory, duration, note = probes.corrected(probe, settings.subject, memory, duration)
+        timed = duration if pace is None else None
+        memory, timed, note = probes.corrected(probe, settings.subject, memory, timed)
+        duration = timed or duration
         notes += [note, *probe.replanned]
         if probe.subject == settings.subject:
             room = place.usable_gib  # it ran: no margin for the formula's error
+    if pace is not None and duration is not None:
+        duration = paces.corrected(pace, duration)
+        notes.append(pace.note())
     fits = memory.device_gib <= room
     cost = _cost(place, duration.hours if duration else None, settings, notes)
     sources = list(cost.sources) if cost else []
     if probe is not None:
         sources.append(probe.source())
+    if pace is not None:
+        sources.append(pace.source())
     if place.gpu:
         sources.append({"what": f"data sheet of {place.gpu.id}", **place.gpu.citation()})
     rent = settings.usd_per_hour
@@ -242,6 +251,14 @@ def _probe(
         return None
     key = probes.key_of(place, shape, tuning, asdict(setup))
     return probes.recall(key, settings.subject)
+
+
+def _pace(
+    shape: Shape, tuning: Tuning, place: Hardware, setup: Setup, settings: LocalSettings
+) -> paces.Pace | None:
+    if not settings.corrected:
+        return None
+    return paces.recall(paces.key_of(place, shape, tuning, asdict(setup), setup.threads))
 
 
 def _recomputed(setup: Setup) -> str:
