@@ -191,10 +191,17 @@ def setup_of(values: Mapping[str, Any], data: Data) -> Setup:
         kernels="adapters" if values.get("fused_adapters") else "torch",
         scored=max(1, data.trained) / max(1, sum(data.train)),
         dropout=values.get("dropout", 0.0),
-        evaluations=math.ceil(values["total_steps"] / values["eval_steps"]) + 1,
+        evaluations=_evaluations(values, len(data.train)),
         threads=values["threads"],
         compiled=bool(values["compile"]),
     )
+
+
+def _evaluations(values: Mapping[str, Any], rows: int) -> int:
+    """Before the first step, every so many steps, at the end of each epoch and of the run."""
+    total, often = values["total_steps"], values["eval_steps"]
+    epoch = math.ceil(rows / values["batch_size"])
+    return 1 + len({*range(often, total + 1, often), *range(epoch, total + 1, epoch), total})
 
 
 def optimizer_word(values: Mapping[str, Any]) -> Optimizer:

@@ -35,7 +35,7 @@ _CROWDED = 0.5
 class Pace:
     """One run. `tokens` are those of the training rows that were timed, `seconds` their wall-clock
     time (no evaluation, no checkpoint); `factors` are measured over estimated seconds for each term
-    of `Duration` that was long enough to tell. `share`: how much of its threads' time a run on a CPU
+    of `Duration` that was long enough to tell. `share`: how much of its threads' time a CPU run
     got."""
 
     at: str
