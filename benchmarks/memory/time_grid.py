@@ -161,7 +161,7 @@ class Group:
         ids = [torch.randint(10, vocabulary, (n,), generator=generator).tolist() for n in lengths]
         trainer.train_dataset = Dataset.from_list([{"input_ids": a, "labels": a} for a in ids])
         trainer.args.max_steps = steps
-        trainer.args.per_device_train_batch_size = len(lengths) // steps
+        trainer.args.per_device_train_batch_size = trainer._train_batch_size = len(lengths) // steps
         for callback in list(trainer.callback_handler.callbacks):
             if isinstance(callback, Marks):
                 trainer.remove_callback(callback)

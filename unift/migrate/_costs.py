@@ -72,7 +72,11 @@ def _old_price(old: Mapping[str, Any], sizes: tuple[float, float] | None) -> dic
     if sizes is None:
         row["source"] = "no answer came with token counts"
         return row
-    row["usd"] = round(answers_cost(price, *sizes), 4)
+    usd = answers_cost(price, *sizes)
+    if usd is None:
+        row["source"] = "only one side of this model's price is known"
+        return row
+    row["usd"] = round(usd, 4)
     row["source"] = f"{fact.source[0]} ({fact.as_of})"
     if fact.stale():
         row["source"] += f", {fact.age_days()} days old: check it"

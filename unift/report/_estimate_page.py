@@ -114,10 +114,14 @@ def _break_even(found: Mapping[str, Any] | None) -> str:
     """Monthly cost over answers a month: a line for the API, a flat one for the GPU."""
     if not found:
         return ""
+    from unift.estimate._break_even import break_even_words
+
+    said = break_even_words(found)
+    said = said[0].upper() + said[1:] + "."
     per_answer = float(found["api"]["usd_per_answer"])
-    month, point = float(found["gpu"]["usd_per_month"]), float(found["answers_per_month"])
+    month, point = float(found["gpu"]["usd_per_month"]), float(found["answers_per_month"] or 0)
     if point < 1 or per_answer <= 0:
-        return ""
+        return f"<h2>Break-even</h2><p>{Markup.escape(said)}</p>"
     middle = math.log10(point)
     first, last = math.floor(middle) - 1, math.ceil(middle) + 1
     top = math.log10(max(month, per_answer * 10**last))
@@ -145,10 +149,7 @@ def _break_even(found: Mapping[str, Any] | None) -> str:
         if power >= 0
     )
     api, gpu = Markup.escape(found["api"]["provider"]), Markup.escape(found["gpu"]["hardware"])
-    said = (
-        f"From {point:,.0f} answers a month a {gpu} (${month:,.0f} a month) costs less than {api} "
-        f"(${per_answer * 1000:,.2f} per 1,000 answers)."
-    )
+    said = Markup.escape(said)
     return (
         f"<h2>Break-even</h2><p>{said}</p>"
         '<div class="wide" tabindex="0" role="region" aria-label="break-even, drawn">'
