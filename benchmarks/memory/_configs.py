@@ -35,6 +35,69 @@ MOONLIGHT = {  # moonshotai/Moonlight-16B-A3B: latent attention and experts
     "tie_word_embeddings": False,
     "max_position_embeddings": 8192,
 }
+V2_LITE = {  # deepseek-ai/DeepSeek-V2-Lite
+    "model_type": "deepseek_v2",
+    "vocab_size": 102400,
+    "hidden_size": 2048,
+    "intermediate_size": 10944,
+    "moe_intermediate_size": 1408,
+    "num_hidden_layers": 27,
+    "num_attention_heads": 16,
+    "num_key_value_heads": 16,
+    "n_shared_experts": 2,
+    "n_routed_experts": 64,
+    "num_experts_per_tok": 6,
+    "first_k_dense_replace": 1,
+    "kv_lora_rank": 512,
+    "q_lora_rank": None,
+    "qk_rope_head_dim": 64,
+    "qk_nope_head_dim": 128,
+    "v_head_dim": 128,
+    "n_group": 1,
+    "topk_group": 1,
+    "topk_method": "greedy",
+    "tie_word_embeddings": False,
+    "max_position_embeddings": 163840,
+}
+V3 = {  # deepseek-ai/DeepSeek-V3 with 16 of its 256 experts and one dense layer instead of three
+    "model_type": "deepseek_v3",
+    "vocab_size": 129280,
+    "hidden_size": 7168,
+    "intermediate_size": 18432,
+    "moe_intermediate_size": 2048,
+    "num_hidden_layers": 61,
+    "num_attention_heads": 128,
+    "num_key_value_heads": 128,
+    "n_shared_experts": 1,
+    "n_routed_experts": 16,
+    "num_experts_per_tok": 8,
+    "first_k_dense_replace": 1,
+    "kv_lora_rank": 512,
+    "q_lora_rank": 1536,
+    "qk_rope_head_dim": 64,
+    "qk_nope_head_dim": 128,
+    "v_head_dim": 128,
+    "n_group": 8,
+    "topk_group": 4,
+    "norm_topk_prob": True,
+    "routed_scaling_factor": 2.5,
+    "tie_word_embeddings": False,
+    "max_position_embeddings": 163840,
+}
+MIXTRAL = {  # mistralai/Mixtral-8x7B-v0.1
+    "model_type": "mixtral",
+    "vocab_size": 32000,
+    "hidden_size": 4096,
+    "intermediate_size": 14336,
+    "num_hidden_layers": 32,
+    "num_attention_heads": 32,
+    "num_key_value_heads": 8,
+    "num_local_experts": 8,
+    "num_experts_per_tok": 2,
+    "sliding_window": None,
+    "tie_word_embeddings": False,
+    "max_position_embeddings": 32768,
+}
 TINYLLAMA = {  # TinyLlama/TinyLlama-1.1B: untied, a small vocabulary
     "model_type": "llama",
     "vocab_size": 32000,
@@ -57,13 +120,20 @@ GEMMA_VISION = {  # google/gemma-3-4b: its SigLIP tower
 }
 
 
+_SHAPES: dict[str, dict[str, Any]] = {
+    "moonshotai/Moonlight-16B-A3B": MOONLIGHT,
+    "deepseek-ai/DeepSeek-V2-Lite": V2_LITE,
+    "deepseek-ai/DeepSeek-V3-16E": V3,
+    "mistralai/Mixtral-8x7B": MIXTRAL,
+    "TinyLlama/TinyLlama-1.1B": TINYLLAMA,
+}
+
+
 def config_of(model: str) -> dict[str, Any]:
     """The config.json of a model of the grid; ``NAME@12`` has 12 layers of it only."""
     name, _, layers = model.partition("@")
-    if name == "moonshotai/Moonlight-16B-A3B":
-        found = dict(MOONLIGHT)
-    elif name == "TinyLlama/TinyLlama-1.1B":
-        found = dict(TINYLLAMA)
+    if name in _SHAPES:
+        found = dict(_SHAPES[name])
     elif name == "google/gemma-3-4b-pt+vision":
         text = dict(catalog.open_model("google/gemma-3-4b-pt").config)
         found = {"model_type": "gemma3", "text_config": text, "vision_config": dict(GEMMA_VISION)}
@@ -101,6 +171,9 @@ class Run:
     product: bool = False  # fused adapters, varlen attention, own loss; else stock peft and TRL
     checkpointed_layers: int | None = None
     compiled: bool = False  # decoder layers through torch.compile, as long runs have them
+    # Of expert models: "" the linear layers, "default" what the product adapts if nothing is said
+    # (experts, too), "attention".
+    targets: str = ""
 
     @property
     def key(self) -> str:
@@ -110,6 +183,8 @@ class Run:
             del fields["product"], fields["checkpointed_layers"]
         if not self.compiled:
             del fields["compiled"]
+        if not self.targets:
+            del fields["targets"]
         return json.dumps(fields, sort_keys=True)
 
     @property
@@ -326,3 +401,46 @@ MORE: list[Run] = [
     _own(L3, "lora", 4096, 4, **NONE, **COMPILED),
 ]
 assert len({run.key for run in MORE}) == len(MORE)
+
+V2, V316, MIX = (
+    "deepseek-ai/DeepSeek-V2-Lite",
+    "deepseek-ai/DeepSeek-V3-16E",
+    "mistralai/Mixtral-8x7B",
+)
+MOE30 = "Qwen/Qwen3-30B-A3B"
+ALL, ATT, EIGHT = (
+    {"targets": "default"},
+    {"targets": "attention"},
+    {"optimizer": "adamw_8bit", "dtype": "bf16"},
+)
+
+# Experts and latent attention, few layers of each (layers scale); full fine-tuning in several
+# passes, whose gradients add up; what the third run measured with a fault.
+AGAIN: list[Run] = [
+    _own(f"{MLA}@5", "lora", 2048, **ALL),
+    _own(f"{MLA}@5", "lora", 2048, **ALL, **NONE),
+    _own(f"{MLA}@5", "lora", 2048, 2, **ATT, **NONE),
+    _own(f"{MLA}@9", "lora", 1024, 4, **ALL, **NONE),
+    _own(f"{MOE30}@4", "lora", 2048, 2, **ALL, **NONE),
+    _own(f"{MOE30}@8", "lora", 2048, **ALL, **NONE),
+    _own(f"{MOE30}@8", "lora", 4096, 2, **ALL),
+    _own(f"{MIX}@3", "lora", 2048, **ALL, **NONE),
+    _own(f"{MIX}@3", "lora", 2048, 2, **ATT, **NONE),
+    _own(f"{MLA}@3", "full", 2048, 2, **NONE),
+    _own(f"{MOE30}@4", "full", 2048, **NONE),
+    _own(f"{MLA}@9", "full", 2048, 2, **EIGHT),
+    _own(f"{MIX}@3", "full", 2048, **EIGHT, **NONE),
+    _own(f"{MLA}@5", "qlora", 2048, 2, **ALL),
+    _own(f"{MOE30}@8", "qlora", 2048, 2, **ATT, **NONE),
+    _own(f"{V2}@5", "lora", 2048, 2, **ALL, **NONE),
+    _own(f"{V2}@9", "lora", 4096, **ATT, **NONE),
+    _own(f"{V316}@3", "lora", 2048, **ALL, **NONE),
+    _own(f"{V316}@5", "lora", 2048, 2, **ATT),
+    _own(L1, "full", 2048, 4, passes=2),
+    _own(L8, "full", 2048, 2, passes=2, **EIGHT, **NONE),
+    _own(L8, "full", 2048, 4, **EIGHT),
+    _own(L8, "lora", 2048, 4),
+    _own(L8, "qlora", 512, rows_per_pack=1),
+    _own(L8, "qlora", 4096, 2),
+]
+assert len({run.key for run in AGAIN}) == len(AGAIN)

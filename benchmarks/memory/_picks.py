@@ -61,6 +61,7 @@ def picks() -> list[Run]:
             attention="varlen",
             dtype="mixed" if tuning == "full" and layout.optimizer == "adamw" else "bf16",
             rows_per_pack=max(1, length // 340),
+            passes=2 if tuning == "full" else 1,  # the gradients of passes before lie there too
             product=True,
         )
         found += [run, replace(run, micro_batch=run.micro_batch + 1)]

@@ -58,8 +58,11 @@ def measure(
             torch.cuda.reset_peak_memory_stats()
         static = torch.cuda.memory_allocated() / GIB if cuda else 0.0
         trainer.train()
+        size, ran = trainer.args.per_device_train_batch_size, len(clock.seconds)
+        steps = [trainer.row_lengths[at : at + size] for at in range(0, size * ran, size)]
         found: dict[str, Any] = {
-            "tokens": run.length * run.micro_batch * run.passes,
+            "tokens": sum(steps[0]),
+            "passes": [trainer.data_collator.tokens(one) for one in steps],
             "step_seconds": [round(one, 4) for one in clock.seconds],
             "static_gib": round(static, 4),
         }
@@ -83,6 +86,10 @@ def measure(
 
 
 def _clean(cuda: bool) -> None:
+    import bitsandbytes as bnb
+
+    # It keeps modules alive, and settings of parameters by their place, from one model to the next.
+    bnb.optim.GlobalOptimManager.get_instance().initialize()
     gc.collect()
     if cuda:
         torch.cuda.empty_cache()
@@ -137,7 +144,11 @@ def _adapt(run: Run, base: Any) -> tuple[Any, Any]:
         and "vision" not in name
         and "multi_modal" not in name
         and name.rpartition(".")[2] not in ("gate", "router")
+        and not (run.targets == "attention" and "self_attn" not in name)
     }
+    if run.targets == "default":  # the projections of the checkpoint, by their names in it
+        mixtral = base.config.model_type == "mixtral"
+        names |= {"w1", "w2", "w3"} if mixtral else {"gate_proj", "up_proj", "down_proj"}
     targets: Any = sorted(names)
     if any("vision" in name for name, _ in base.named_modules()):
         targets = r".*language_model.*\.(" + "|".join(sorted(names)) + ")"
@@ -226,18 +237,16 @@ def make_trainer(
         silent = round(count * (1 - run.trained))
         rows.append(Row(ids, [-100] * silent + ids[silent:]))
     for index in range(0 if lengths else values["batch_size"] * values["total_steps"]):
-        # A padded batch: every second row is half as long.
-        long = (
-            run.length % each + each
-            if run.rows_per_pack and index % run.rows_per_pack == 0
-            else each
-        )
-        count = long // 2 if run.padded and index % 2 else long
+        # A padded batch: every second row is half as long. Packs: one row is a token shorter, so
+        # that rows are not all alike, and any of them make a full pack.
+        short = run.rows_per_pack > 1 and index % run.rows_per_pack == 0
+        count = each // 2 if run.padded and index % 2 else each - short
         ids = torch.randint(10, size, (count,), generator=generator).tolist()
         silent = round(count * (1 - run.trained))
         rows.append(Row(ids, [-100] * silent + ids[silent:]))
     clock = clock or Clock(device == "cuda")
-    trainer = _kind(run)(
+    kind = _kind(run)
+    trainer = (kind if lengths else _in_order(kind))(
         model=model,
         args=args,
         plan=plan,
@@ -250,6 +259,18 @@ def make_trainer(
         for parameter in model.parameters():  # the trainer wants float32 for what it trains
             parameter.data = parameter.data.to(torch.bfloat16)
     return trainer, clock
+
+
+def _in_order(kind: Any) -> Any:
+    """Rows come as they are written: every step has the same packs."""
+
+    class InOrder(kind):
+        """Not shuffled."""
+
+        def _get_train_sampler(self, *args: Any) -> Any:
+            return torch.utils.data.SequentialSampler(self.train_dataset)
+
+    return InOrder
 
 
 def _kind(run: Run) -> Any:

@@ -51,6 +51,8 @@ CASES: list[tuple[Run, int]] = [
     (_own(MOE, "lora", 2048, 1), 1),
     (_own(MLA, "lora", 2048, 2), 1),
     (_own(L3, "lora", 2048, 4, checkpointing="selective", checkpointed_layers=14), 2),
+    (_own(L1, "full", 2048, 4, **NONE), 2),
+    (_own(L3, "full", 2048, 2), 2),
 ]
 
 
@@ -60,6 +62,7 @@ def main() -> int:
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--seconds", type=float, default=240.0)
     parser.add_argument("--tiny", action="store_true")
+    parser.add_argument("--tuning", default="", help="full, lora or qlora alone")
     parser.add_argument("--report", action="store_true")
     options = parser.parse_args()
     began = time.perf_counter()
@@ -77,7 +80,7 @@ def main() -> int:
     device = "cpu" if options.tiny else "cuda"
     with options.out.open("a") as out:
         for run, passes in CASES:
-            if run.key in done:
+            if run.key in done or options.tuning not in ("", run.tuning):
                 continue
             if time.perf_counter() - began > options.seconds:
                 print("time is over", file=sys.stderr)

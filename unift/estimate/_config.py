@@ -26,6 +26,7 @@ _FAMILIES: dict[str, tuple[int, bool, bool]] = {
     "gemma": (2, False, False),
     "gemma2": (4, False, False),
     "gemma3_text": (4, True, False),
+    "deepseek_v2": (2, False, False),
     "deepseek_v3": (2, False, False),
 }
 _NESTED = {"gemma3": "gemma3_text"}
@@ -98,7 +99,7 @@ def shape_of(config: Mapping[str, Any], where: str) -> Shape:
         context=read.optional("max_position_embeddings") or None,
         vision=_vision(top, hidden, where),
     )
-    if kind == "deepseek_v3":
+    if kind in ("deepseek_v2", "deepseek_v3"):
         return _deepseek(shape, read)
     return _with_experts(shape, read) if _expert_key(text) else shape
 

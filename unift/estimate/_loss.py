@@ -17,7 +17,8 @@ def loss_bytes(shape: Shape, run: Training) -> float:
     plain: the float32 log-softmax, its gradient and that of the logits (transformers
     ``ForCausalLMLoss``; logits and their float32 copy are free by then): tokens * vocab * 12.
     chunked: only tokens that carry loss: their hidden states and the gradient of these, half a GiB
-    of logits and their gradient, and the head's gradient if it is trained (unift_local.loss).
+    of logits and their gradient, and for a trained head its gradient and what is added to it
+    (unift_local.loss).
     tiled: only tokens that carry loss; one tile of at most 4,096 tokens by 32,768 words, the
     float32 gradient of the hidden states, for a trained head its gradient in float32, and for
     float32 weights their 16-bit copy of one tile (trl 1.16 ``chunked_logprob``).
@@ -32,8 +33,14 @@ def loss_bytes(shape: Shape, run: Training) -> float:
         logits = min(float(_CHUNK), n * v * float(run.stream))
         if run.stream == 2:  # logits, their float32 copy and the gradient: 2 + 4 + 2 bytes
             logits = 2 * min(_CHUNK / 2, n * v * 2.0)
-        head_gradient = v * h * float(run.stream) if run.full else 0.0
-        return 2 * n * h * run.stream + 2 * logits + head_gradient
+        hidden = 2.0 * n * h * run.stream
+        if not run.full:
+            return hidden + 2 * logits
+        # Forward: the gradient, one product that is added to it, a narrow copy of wide weights.
+        # Backward: the gradient and itself times the gradient of the loss.
+        copy = float(w) if run.mixed else 0.0
+        forward = v * h * (run.stream + w + copy) + 2 * logits
+        return hidden + max(forward, 2.0 * v * h * run.stream)
     if run.loss == "tiled":
         head_gradient = v * h * 4.0 if run.full else 0.0
         tile = min(n, _TOKENS) * min(v, _WORDS) * w
