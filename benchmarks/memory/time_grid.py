@@ -1,6 +1,6 @@
 """Time steps on the GPU that is here. Resumable: rows that are there are skipped.
 
-    python benchmarks/memory/time_grid.py --out time_rows.jsonl --seconds 220 [--fresh]
+    python benchmarks/memory/time_grid.py --out time_rows.jsonl --seconds 220
 
 Rows that share a model and its adapters share one trainer, the product's own: building, compiling
 and warming up are most of what a row costs. Each row trains two steps that are not counted (three
@@ -30,13 +30,13 @@ os.environ.setdefault("WANDB_DISABLED", "true")
 import torch
 from _build import build
 from _configs import config_of
-from _time_configs import FRESH, TIMES, Timed, groups
+from _time_configs import EVERY, Timed, groups
 from _train import _adapt, make_trainer
 from datasets import Dataset
 from grid import _short, _shrunk, _tokenizer, _versions
 from transformers import TrainerCallback
 
-WARM, COUNTED, ENOUGH = 2, 3, 1.0  # steps, steps, seconds
+WARM, COUNTED, ENOUGH = 2, 3, 0.6  # steps, steps, seconds
 
 
 class Marks(TrainerCallback):
@@ -80,6 +80,29 @@ class Marks(TrainerCallback):
             pairs = zip(self.marks, self.marks[1:], strict=False)
             return [round(a.elapsed_time(b) / 1e3, 5) for a, b in pairs]
         return [round(b - a, 5) for a, b in zip(self.marks, self.marks[1:], strict=False)]
+
+
+def host_speed(device: str) -> dict[str, float]:
+    """Seconds of a fixed loop of Python, and of 400 small kernels launched one after another: how
+    fast the processor is that a launch-bound step waits for. The best of five."""
+
+    def loop() -> float:
+        began = time.perf_counter()
+        total = 0
+        for number in range(100_000):
+            total += number
+        return time.perf_counter() - began
+
+    def launches() -> float:
+        began = time.perf_counter()
+        for _ in range(400):
+            small.add_(1)
+        return time.perf_counter() - began
+
+    small = torch.zeros(8, device=device)
+    launches()
+    found = {"loop": min(loop() for _ in range(5)), "launches": min(launches() for _ in range(5))}
+    return {name: round(value, 5) for name, value in found.items()}
 
 
 class Counting:
@@ -128,6 +151,7 @@ class Group:
         steps = warm + COUNTED + 3
         lengths = one.lengths(steps)
         marks = Marks(warm, steps, self._cuda)
+        host = host_speed(self._device)
         start = time.perf_counter()
         trainer = self._make(run, lengths, steps, marks)
         counting = Counting(self._collator(run, lengths))
@@ -140,6 +164,7 @@ class Group:
             "step_seconds": seconds[warm:],
             "warm_seconds": seconds[:warm],
             "steps": counting.steps[warm : len(seconds)],
+            "host": host,
             "setup_seconds": round(time.perf_counter() - start - sum(seconds), 2),
         }
         if self._cuda:
@@ -234,16 +259,14 @@ def main() -> int:
     parser = argparse.ArgumentParser()
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--seconds", type=float, default=220.0)
-    parser.add_argument("--fresh", action="store_true", help="the rows that nothing is fitted to")
     parser.add_argument("--tiny", action="store_true")
     options = parser.parse_args()
     began = time.perf_counter()
     device = "cpu" if options.tiny else "cuda"
-    wanted = FRESH if options.fresh else TIMES
     done = _keys(options.out)
     tokenizer, versions = _tokenizer(), _versions(torch)
     with options.out.open("a") as out:
-        for group in groups([one for one in wanted if one.key not in done]):
+        for group in groups([one for one in EVERY if one.key not in done]):
             if time.perf_counter() - began > options.seconds:
                 print("time is over", file=sys.stderr)
                 break

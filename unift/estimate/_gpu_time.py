@@ -50,6 +50,8 @@ class Speeds:
     quantised: float = 1.80e-3
     fused: float = 2.81e-3
     compiled: float = 0.4
+    cast: float = 0.872
+    experts: float = 1.5e-3
     step: float = 25e-3
 
 
@@ -64,6 +66,7 @@ class Work:
     attention: float
     dense: bool
     bytes: float
+    adapters: float
     dequantised: float
     phases: float
 
@@ -102,7 +105,7 @@ def work(shape: Shape, run: Training, tokens: float, row: float, *, training: bo
     backward = 2.0 if run.full else 1.0
     moved = shape.layers * tokens * _elementwise(shape, run) * elementwise
     forward, back = _adapters(shape, run)
-    moved += tokens * (forward * (1 + again) + back) if training else tokens * forward
+    adapters = tokens * (forward * (1 + again) + back) if training else tokens * forward
     moved += _product_bytes(shape, run, tokens) * ((1 + again + backward) if training else 1.0)
     moved += _loss(shape, run, tokens * scored, training)
     if run.mixed:  # autocast makes a 16-bit copy of every weight, and widens every gradient
@@ -122,6 +125,7 @@ def work(shape: Shape, run: Training, tokens: float, row: float, *, training: bo
         ),
         dense=dense,
         bytes=moved,
+        adapters=adapters,
         dequantised=four_bit * 2.6 * phases,
         phases=phases,
     )
@@ -211,7 +215,10 @@ def pass_seconds(
     card = one.products / (peak * speeds.products)
     card += one.attention / (peak * (speeds.dense if one.dense else speeds.causal))
     card += one.bytes / (bus * speeds.bandwidth) + one.dequantised / (bus * speeds.four_bit)
+    card += one.adapters / (bus * (speeds.bandwidth if run.fused else speeds.cast))
     host = shape.layers * one.phases * _launch(run, speeds)
+    if shape.experts:
+        host += shape.layers * one.phases * speeds.experts
     seconds = (card**4 + host**4) ** 0.25
     if run.checkpointing == "offloaded" and training:
         moved = 2.0 * shape.layers * tokens * shape.hidden * run.stream
