@@ -34,7 +34,10 @@ class Timed:
     @property
     def key(self) -> str:
         """The settings as text: what a row is known by."""
-        return json.dumps({**asdict(self.run), "rows": self.rows}, sort_keys=True)
+        fields = asdict(self.run)
+        if not fields["targets"]:  # a later field: rows of before it keep their half
+            del fields["targets"]
+        return json.dumps({**fields, "rows": self.rows}, sort_keys=True)
 
     @property
     def held_out(self) -> bool:
