@@ -10,7 +10,9 @@ from transformers import AutoConfig, AutoModelForCausalLM
 _DTYPES = {"bf16": torch.bfloat16, "mixed": torch.float32, "fp32": torch.float32}
 
 
-def build(config: dict[str, Any], tuning: str, dtype: str, device: str) -> Any:
+def build(
+    config: dict[str, Any], tuning: str, dtype: str, device: str, auto: Any = AutoModelForCausalLM
+) -> Any:
     """The base model as `unift_local.recipe.load_base` would have loaded it."""
     rest = {key: value for key, value in config.items() if key != "model_type"}
     settings = AutoConfig.for_model(config["model_type"], **rest)
@@ -21,7 +23,7 @@ def build(config: dict[str, Any], tuning: str, dtype: str, device: str) -> Any:
         model = _four_bit(settings, kind, device)
     else:
         with torch.device("meta"):
-            model = AutoModelForCausalLM.from_config(settings, dtype=kind)
+            model = auto.from_config(settings, dtype=kind)
         _materialise(model, kind, device)
         model.tie_weights()
     model.hf_device_map = {"": 0 if device == "cuda" else "cpu"}

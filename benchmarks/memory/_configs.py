@@ -444,3 +444,23 @@ AGAIN: list[Run] = [
     _own(L8, "qlora", 4096, 2),
 ]
 assert len({run.key for run in AGAIN}) == len(AGAIN)
+
+# The product's own path once more, after its loss, its MLP and its offloading were changed.
+TODAY: list[Run] = [
+    _own(L8, "lora", 2048, 4, **NONE),
+    _own(L8, "lora", 2048, 4),
+    _own(L8, "lora", 4096, 2, **OFF),
+    _own(L8, "qlora", 2048, 2, trained=0.3, **NONE),
+    _own(L8, "qlora", 4096, 2),
+    _own(L8, "qlora", 512, rows_per_pack=1),
+    _own(Q05, "lora", 2048, 8, **NONE),
+    _own(L1, "lora", 2048, 4, **NONE),
+    _own(f"{MOE30}@8", "lora", 2048, **ALL, **NONE),
+    _own(f"{MLA}@5", "lora", 2048, **ALL, **NONE),
+    _own(f"{MLA}@5", "lora", 2048, 2, **ATT, **NONE),
+    _own(Q14, "lora", 2048, **NONE),
+    _own(L8, "full", 2048, 2, passes=2, **EIGHT, **NONE),
+    _own(L1, "full", 2048, 4, passes=2),
+    _own(GEMMA, "lora", 4096, rows_per_pack=1, **NONE),
+    _own(Q05, "lora", 2048, 8, **NONE, **COMPILED),
+]

@@ -25,7 +25,7 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 os.environ.setdefault("WANDB_DISABLED", "true")
 
-from _configs import AGAIN, GRID, MORE, PRODUCT, Run, config_of
+from _configs import AGAIN, GRID, MORE, PRODUCT, TODAY, Run, config_of
 
 # Rows whose peak is taken apart, tensor by tensor, so that a miss can be understood: how many of
 # each group, counted from its first.
@@ -57,6 +57,7 @@ def main() -> int:
     parser.add_argument("--product", action="store_true", help="the product's own path and picks")
     parser.add_argument("--more", action="store_true", help="full picks, then the third list")
     parser.add_argument("--again", action="store_true", help="full picks, then the fourth list")
+    parser.add_argument("--today", action="store_true", help="the fifth list, and two picks")
     parser.add_argument("--explain", action="store_true", help="take some peaks apart")
     options = parser.parse_args()
     began = time.perf_counter()
@@ -77,6 +78,10 @@ def main() -> int:
         from _picks import picks
 
         wanted = [*(run for run in picks() if run.tuning == "full"), *MORE]
+    if options.today:
+        from _picks import picks
+
+        wanted = [*TODAY[:2], *picks()[:2], *TODAY[2:]]
     if options.again:
         from _picks import picks
 

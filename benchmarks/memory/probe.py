@@ -41,6 +41,8 @@ CASES: list[tuple[Run, int]] = [
     (_own(L8, "lora", 2048, 3), 1),
     (_own(L8, "lora", 2048, 4, **NONE), 2),
     (_own(L1, "full", 2048, 3), 2),
+    (_own(L3, "full", 2048, 2), 2),
+    (_own(L1, "full", 2048, 4, **NONE), 2),
     (_own(L1, "lora", 4096, 4, **NONE), 1),
     (_own(Q05, "full", 2048, 4, **NONE), 1),
     (_own(Q05, "lora", 1024, 16, **NONE), 2),
@@ -51,8 +53,6 @@ CASES: list[tuple[Run, int]] = [
     (_own(MOE, "lora", 2048, 1), 1),
     (_own(MLA, "lora", 2048, 2), 1),
     (_own(L3, "lora", 2048, 4, checkpointing="selective", checkpointed_layers=14), 2),
-    (_own(L1, "full", 2048, 4, **NONE), 2),
-    (_own(L3, "full", 2048, 2), 2),
 ]
 
 

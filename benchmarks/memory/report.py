@@ -84,7 +84,21 @@ def _words(run: Run) -> dict[str, Any]:
         "passes": run.passes,
         "scored": run.trained,
         "compiled": run.compiled,
+        "targets": _targets(run),
     }
+
+
+def _targets(run: Run) -> tuple[str, ...] | None:
+    """What carries adapters: None for all that the model has. Rows of before `Run.targets` took
+    every linear layer, which an expert model without shared ones has in attention alone."""
+    shape = Shape.from_config(config_of(run.model))
+    if run.tuning == "full" or not shape.experts:
+        return None
+    attention = set(shape.default_targets()) - set(shape.expert_targets)
+    ordered = tuple(name for name in shape.default_targets() if name in attention)
+    if run.targets == "attention":
+        return ordered
+    return None if run.targets or shape.shared_mlp or shape.dense_layers else ordered
 
 
 def estimated(run: Run) -> Memory:
@@ -334,7 +348,6 @@ def seconds(run: Run, speeds: _gpu_time.Speeds = _gpu_time.SPEEDS) -> float:
 def _training(run: Run, shape: Shape) -> Training:
     return make_training(
         shape,
-        targets=None,
         adapter_dtype=None,
         vision=False,
         devices=1,

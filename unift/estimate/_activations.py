@@ -98,6 +98,8 @@ def _attention(shape: Shape, run: Training) -> float:
     if shape.latent:
         # Keys are put together anew; values stay a view of what held their unrotated keys.
         total += w * (keys + shape.heads * (shape.latent.nope + shape.latent.value))
+        if run.attention == "varlen":
+            total += w * o  # one document after the other, then put together
     else:
         total += w * 2 * keys
     return total + (run.span * w if run.masked else 0)
@@ -113,7 +115,7 @@ def _mlp(shape: Shape, run: Training) -> float:
     if shape.experts:
         share = shape.expert_layers / shape.layers
         routed = shape.experts_per_token * (w * shape.hidden + 34)
-        if run.full:  # inputs of the experts' own products
+        if run.full or run.adapts_experts(shape):  # inputs of the experts' own products
             routed += shape.experts_per_token * w * (shape.hidden + shape.mlp)
         total += share * (routed + 4.0 * shape.experts)
     return total
@@ -133,7 +135,7 @@ def _inputs(shape: Shape, run: Training) -> float:
     total = 0.0
     groups: dict[tuple[str, int], list[Linear]] = {}
     for one in shape.linears():
-        trained = one.peft and (run.full or one.name in run.adapted)
+        trained = one.layer if run.full else one.peft and one.name in run.adapted
         if not trained:
             continue
         groups.setdefault((one.reads, one.inputs), []).append(one)
@@ -156,6 +158,21 @@ def _inputs(shape: Shape, run: Training) -> float:
     return total / shape.layers
 
 
+def expert_copies(shape: Shape, run: Training) -> tuple[float, float]:
+    """Bytes of one layer's experts with their adapters multiplied out, and of the largest gradient
+    of these beside what is still kept: peft's ``ParamWrapper`` makes weights of base and adapter
+    that autograd keeps whole, 16-bit copies of the adapter's halves beside them, and differentiates
+    by all of it. Going back, the gradient of a third of it lies beside everything: of `down`, then
+    of `gate` and `up` where `down` is free again."""
+    adapters = shape.expert_adapters(run.rank, run.adapted)
+    if not adapters:
+        return 0.0, 0.0
+    one = float(shape.experts * shape.hidden * shape.mlp * run.width)
+    gate, _, down = shape.expert_targets
+    parts = (2 if gate in run.adapted else 0) + (1 if down in run.adapted else 0)
+    return parts * one + adapters * run.width, one if parts != 2 else 2 * one
+
+
 # Tensors of output width that DoRA's rescaling keeps for each adapter (peft ``DoraLinearLayer``).
 _DORA = 3
 
@@ -164,15 +181,17 @@ def transient_bytes(shape: Shape, run: Training) -> float:
     """Short-lived tensors at the worst point of a layer's backward pass, above what the layer
     keeps, in bytes per token.
 
-    In the MLP: two gradients of its width and one of the stream; with fused adapters four; with an
+    In the MLP: two gradients of its width and one of the stream; with fused adapters three; with an
     adapter that casts, the product's gradient and a float32 copy (twice with dropout) and four of
     the stream. In attention with whole score matrices: gradients of the scores (float32 three
     times; eager 10 bytes a score), when what the MLP kept is free again.
     """
     m, h, w = shape.widest_mlp, shape.hidden, run.width
+    if shape.experts:
+        return _expert_transient(shape, run)
     mlp = float(2 * m * w + h * run.stream)
     if run.fused:
-        mlp = float(4 * m * w + 2 * h * w)
+        mlp = float(3 * m * w + 2 * h * w)
     elif run.casts and "down_proj" in run.adapted:
         copies = run.adapter_width * (2 if run.dropout_mask else 1)
         mlp = float(m * (w + copies) + 4 * h * w)
@@ -182,6 +201,19 @@ def transient_bytes(shape: Shape, run: Training) -> float:
     if run.attention == "eager":
         return max(mlp, 10.0 * shape.heads * run.span - freed)
     return mlp
+
+
+# Families whose routers weight what experts return in float32 (transformers 5.17 modeling files).
+_WIDE_ROUTERS = ("deepseek_v2", "deepseek_v3", "mixtral")
+
+
+def _expert_transient(shape: Shape, run: Training) -> float:
+    """Of a layer with experts, where their results are weighted and put back in order (transformers
+    5.17 ``grouped_mm_experts_forward``): three gradients of all that they returned in the type of
+    the routing weights, one in the type of the arithmetic; or, in the MLP, four of its width."""
+    w, back = run.width, 4 if shape.family in _WIDE_ROUTERS or run.mixed else run.width
+    weighted = shape.experts_per_token * shape.hidden * (3.0 * back + w)
+    return max(weighted, 4.0 * shape.widest_mlp * w) + shape.hidden * run.stream
 
 
 def dora_bytes(shape: Shape, run: Training) -> float:

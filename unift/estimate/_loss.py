@@ -8,7 +8,7 @@ from unift.estimate._training import Training
 # trl 1.16 kernels/chunked_logprob.py: tiles of 4,096 tokens by 32,768 words.
 _TOKENS, _WORDS = 4096, 32768
 # unift_local/loss.py: logits of so many bytes at one time.
-_CHUNK = 2**29
+_CHUNK = 2**28
 
 
 def loss_bytes(shape: Shape, run: Training) -> float:
@@ -16,8 +16,8 @@ def loss_bytes(shape: Shape, run: Training) -> float:
 
     plain: the float32 log-softmax, its gradient and that of the logits (transformers
     ``ForCausalLMLoss``; logits and their float32 copy are free by then): tokens * vocab * 12.
-    chunked: only tokens that carry loss: their hidden states and the gradient of these, half a GiB
-    of logits and their gradient, and for a trained head its gradient and what is added to it
+    chunked: only tokens that carry loss: their hidden states and the gradient of these, a quarter
+    of a GiB of logits, which become their own gradient, and the gradient of a trained head
     (unift_local.loss).
     tiled: only tokens that carry loss; one tile of at most 4,096 tokens by 32,768 words, the
     float32 gradient of the hidden states, for a trained head its gradient in float32, and for
@@ -30,17 +30,13 @@ def loss_bytes(shape: Shape, run: Training) -> float:
         return run.tokens * v * 12.0
     n = run.scored
     if run.loss == "chunked":
-        logits = min(float(_CHUNK), n * v * float(run.stream))
-        if run.stream == 2:  # logits, their float32 copy and the gradient: 2 + 4 + 2 bytes
-            logits = 2 * min(_CHUNK / 2, n * v * 2.0)
-        hidden = 2.0 * n * h * run.stream
+        logits = min(float(_CHUNK), n * v * float(w))
         if not run.full:
-            return hidden + 2 * logits
-        # Forward: the gradient, one product that is added to it, a narrow copy of wide weights.
-        # Backward: the gradient and itself times the gradient of the loss.
-        copy = float(w) if run.mixed else 0.0
-        forward = v * h * (run.stream + w + copy) + 2 * logits
-        return hidden + max(forward, 2.0 * v * h * run.stream)
+            return 2.0 * n * h * run.stream + logits
+        # A float32 gradient cannot be added to in one product of 16 bits, and takes a copy of it;
+        # the float32 head is narrowed once.
+        wide = 2.0 * w if run.mixed else 0.0
+        return 2.0 * n * h * run.stream + logits + v * h * (run.stream + wide)
     if run.loss == "tiled":
         head_gradient = v * h * 4.0 if run.full else 0.0
         tile = min(n, _TOKENS) * min(v, _WORDS) * w

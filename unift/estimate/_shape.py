@@ -40,8 +40,9 @@ class Vision:
 @dataclass(frozen=True, slots=True)
 class Linear:
     """One kind of projection: `count` of them in the whole model. `reads` names the tensor that it
-    takes; projections that read the same one share what is kept of it. `peft` is False for weights
-    that are no linear layer of their own (fused experts, routers)."""
+    takes; projections that read the same one share what is kept of it. `layer` is False for weights
+    that are no linear layer of their own (fused experts, routers), `peft` for what gets no adapter
+    when its name is asked for."""
 
     name: str
     inputs: int
@@ -49,6 +50,7 @@ class Linear:
     count: int
     reads: str
     peft: bool = True
+    layer: bool = True
 
     @property
     def parameters(self) -> int:
@@ -175,22 +177,40 @@ class Shape:
         h = self.hidden
         if not self.experts:
             return _gated(h, self.mlp, self.layers)
-        # Experts are stored fused, so adapters on their projections are not what peft builds.
+        # transformers 5 stores experts fused. peft takes the names of an MLP's projections for
+        # those of the experts alone; shared experts and dense layers then get no adapter.
         sparse = self.expert_layers * self.experts
         found = [
-            Linear("expert_in", h, 2 * self.mlp, sparse, "routed", peft=False),
-            Linear("expert_out", self.mlp, h, sparse, "experts", peft=False),
-            Linear("router", h, self.experts, self.expert_layers, "mlp", peft=False),
+            Linear("expert_in", h, 2 * self.mlp, sparse, "routed", peft=False, layer=False),
+            Linear("expert_out", self.mlp, h, sparse, "experts", peft=False, layer=False),
+            Linear("router", h, self.experts, self.expert_layers, "mlp", peft=False, layer=False),
         ]
         if self.shared_mlp:
-            found += _gated(h, self.shared_mlp, self.expert_layers)
+            found += _gated(h, self.shared_mlp, self.expert_layers, peft=False)
             if self.shared_gate:
                 found.append(
                     Linear("shared_expert_gate", h, 1, self.expert_layers, "mlp", peft=False)
                 )
         if self.dense_layers:
-            found += _gated(h, self.dense_mlp, self.dense_layers)
+            found += _gated(h, self.dense_mlp, self.dense_layers, peft=False)
         return found
+
+    @property
+    def expert_targets(self) -> tuple[str, ...]:
+        """What peft calls the three projections of an expert: gate, up, down; () without any."""
+        if not self.experts:
+            return ()
+        return ("w1", "w3", "w2") if self.family == "mixtral" else MLP_TARGETS
+
+    def expert_adapters(self, rank: int, targets: tuple[str, ...]) -> int:
+        """Adapter weights of one layer's experts. Gate and up are one tensor, whose adapter has
+        twice the rank (peft 0.21 ``transformers_weight_conversion``, ``ParamWrapper``)."""
+        if not set(targets) & set(self.expert_targets):
+            return 0
+        h, m = self.hidden, self.mlp
+        gate, _, down = self.expert_targets
+        each = 2 * rank * (h + 2 * m) if gate in targets else 0
+        return self.experts * (each + (rank * (m + h) if down in targets else 0))
 
     @property
     def linear_parameters(self) -> int:
@@ -201,9 +221,7 @@ class Shape:
     def quantised_parameters(self) -> int:
         """Weights that 4-bit loading quantises: linear layers, the vision tower's too, but neither
         the head nor fused experts and their router (bitsandbytes replaces ``nn.Linear`` only)."""
-        own = sum(
-            one.parameters for one in self.linears() if one.peft or one.name == "shared_expert_gate"
-        )
+        own = sum(one.parameters for one in self.linears() if one.layer)
         return own + (self.vision.linear if self.vision else 0)
 
     @property
@@ -262,7 +280,17 @@ class Shape:
                     where="targets",
                     fix=did_you_mean(target, known),
                 )
-        return sum(
+        halves = [one for one in self.expert_targets[:2] if one in targets]
+        if len(halves) == 1:
+            other = next(one for one in self.expert_targets[:2] if one not in targets)
+            raise UsageError(
+                f"Experts hold '{halves[0]}' and '{other}' in one tensor, so that both get an "
+                "adapter or none.",
+                code="unknown_target",
+                where="targets",
+                fix=f"add '{other}', or leave '{halves[0]}' out",
+            )
+        return self.expert_layers * self.expert_adapters(rank, targets) + sum(
             (rank * (one.inputs + one.outputs) + (one.outputs if dora else 0)) * one.count
             for one in self.linears()
             if one.peft and one.name in targets
@@ -270,16 +298,16 @@ class Shape:
 
     def default_targets(self) -> tuple[str, ...]:
         """Every projection that peft can adapt in this model."""
-        names = {one.name for one in self.linears() if one.peft}
-        ordered = (*ALL_TARGETS, *LATENT_TARGETS)
+        names = {one.name for one in self.linears() if one.peft} | set(self.expert_targets)
+        ordered = (*ALL_TARGETS, *LATENT_TARGETS, *self.expert_targets)
         return tuple(dict.fromkeys(name for name in ordered if name in names))
 
 
-def _gated(hidden: int, width: int, count: int) -> list[Linear]:
+def _gated(hidden: int, width: int, count: int, *, peft: bool = True) -> list[Linear]:
     return [
-        Linear("gate_proj", hidden, width, count, "mlp"),
-        Linear("up_proj", hidden, width, count, "mlp"),
-        Linear("down_proj", width, hidden, count, "gated"),
+        Linear("gate_proj", hidden, width, count, "mlp", peft=peft),
+        Linear("up_proj", hidden, width, count, "mlp", peft=peft),
+        Linear("down_proj", width, hidden, count, "gated", peft=peft),
     ]
 
 

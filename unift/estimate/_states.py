@@ -39,7 +39,8 @@ def optimizer_bytes(shape: Shape, run: Training) -> float:
     if run.optimizer == "adamw":
         return 2.0 * trainable * run.trained_width
     per_weight = 2 * (1 + 4 / 256)
-    embeddings = shape.vocab * shape.hidden if run.full else 0
+    # unift's own loss comes with its own trainer, which leaves them at 8 bits.
+    embeddings = shape.vocab * shape.hidden if run.full and run.loss != "chunked" else 0
     return (trainable - embeddings) * per_weight + embeddings * 8.0
 
 

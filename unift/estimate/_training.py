@@ -75,6 +75,10 @@ class Training:
         where the gate is SiLU (`unift_local.fused`), which Gemma's is not."""
         return self.liger or (self.fused and not shape.family.startswith("gemma"))
 
+    def adapts_experts(self, shape: Shape) -> bool:
+        """Fused experts carry adapters, which peft multiplies out (`expert_copies`)."""
+        return not self.full and bool(set(self.adapted) & set(shape.expert_targets))
+
     @property
     def full(self) -> bool:
         """All weights are trained."""

@@ -4,6 +4,7 @@ The peak is looked for at the moments where it can lie, and the terms returned a
 moment that wins, so that they always add up:
 
 - *loss*: the forward pass is over, all saved activations are alive, the loss path works;
+- *norm*: the backward pass is in the last norm, nothing freed yet;
 - *layer*: the backward pass is in the last layer, nothing else freed yet, one layer recomputed;
 - *first*: the backward pass is in the first layer, nearly all gradients alive, one recomputed;
 - *step*: the backward pass is over, all gradients are alive, those of a tied embedding twice.
@@ -18,6 +19,7 @@ from dataclasses import dataclass
 
 from unift.estimate._activations import (
     dora_bytes,
+    expert_copies,
     mask_bytes,
     saved_bytes,
     transient_bytes,
@@ -263,22 +265,29 @@ def _moments(shape: Shape, run: Training) -> dict[str, dict[str, float]]:
     transient = tokens * transient_bytes(shape, run)
     recomputed: dict[str, float] = {}
     whole = shape.layers - run.recomputed
+    experts, expert_gradient = expert_copies(shape, run)
     kept = {
         "checkpoints": _checkpoints(shape, run) if run.recomputes else 0.0,
         "activations": whole * (layer + copies / shape.layers),
+        "expert_copies": experts * whole * shape.expert_layers / shape.layers,
     }
     if run.recomputes:
         widest = tokens * widest_bytes(shape, run)
-        recomputed = {"recomputed_layer": widest + copies / shape.layers}
+        recomputed = {"recomputed_layer": widest + copies / shape.layers + experts}
     # The head of a tied model is the embedding, dequantised or not; only projections are NF4.
-    workspace: dict[str, float] = {"dora_norm": dora_bytes(shape, run)}
+    workspace: dict[str, float] = {
+        "dora_norm": dora_bytes(shape, run),
+    }
+    if expert_gradient:  # lies there when what the experts returned has its gradient already
+        passed = tokens * shape.experts_per_token * shape.hidden * float(run.width)
+        transient = max(transient, expert_gradient + passed)
     if run.tuning == "qlora" and not run.fused:
         # The weight in use at full width: with short rows it outweighs the MLP's gradients.
-        biggest = max(one.inputs * one.outputs for one in shape.linears() if one.peft)
+        biggest = max(one.inputs * one.outputs for one in shape.linears() if one.layer)
         product = tokens * shape.widest_mlp * run.width
         workspace["dequantisation"] = max(0.0, float(biggest * run.width) - product)
     elif run.tuning == "qlora":
-        biggest = max(one.inputs * one.outputs for one in shape.linears() if one.peft)
+        biggest = max(one.inputs * one.outputs for one in shape.linears() if one.layer)
         workspace["dequantisation"] = float(biggest * run.width)
     table = float(shape.vocab * shape.hidden * run.stream) if run.full else 0.0
     one_layer = (
@@ -298,6 +307,13 @@ def _moments(shape: Shape, run: Training) -> dict[str, dict[str, float]]:
             "final_hidden": final_hidden,
             "loss": loss_bytes(shape, run),
         },
+        "norm": {
+            **kept,
+            "weight_copies": copies * run.recomputed / shape.layers,
+            "gradients": earlier + table,
+            "final_hidden": tokens * shape.hidden * (4.0 + run.stream),
+            "norm_workspace": tokens * shape.hidden * _NORM,
+        },
         "layer": {
             **kept,
             **recomputed,
@@ -306,7 +322,7 @@ def _moments(shape: Shape, run: Training) -> dict[str, dict[str, float]]:
             "gradients": earlier + table + one_layer,
         },
         "first": {
-            **(recomputed or {"activations": layer + copies / shape.layers}),
+            **(recomputed or {"activations": layer + copies / shape.layers + experts}),
             **workspace,
             "layer_workspace": transient,
             "gradients": earlier + (table if shape.tied else 0.0)
@@ -322,22 +338,28 @@ def _moments(shape: Shape, run: Training) -> dict[str, dict[str, float]]:
     }
 
 
+# A norm in float32 goes back through five tensors of its width at one time (transformers' RMSNorm:
+# x * rsqrt(mean(x^2))), counted in `tests/estimate/test_peak.py`.
+_NORM = 5 * 4.0
+
 # unift_local.optimizer draws random bits for so many weights at a time.
 _PIECE = 2**26
 
 
 def _widened(shape: Shape, run: Training) -> float:
     """8-bit AdamW with random rounding (`unift_local.optimizer`) widens one weight and its gradient
-    to float32 at a time, the largest is the embedding; and draws 32 random bits a weight."""
+    to float32 at a time, the largest is the embedding or the experts of a layer; then draws 32 random bits a weight."""
     own = run.loss == "chunked"  # TRL's trainer takes bitsandbytes' optimiser as it is
     if not own or not run.full or run.optimizer != "adamw_8bit" or run.stream != 2:
         return 0.0
-    return 8.0 * shape.vocab * shape.hidden + 4.0 * _PIECE
+    largest = max(shape.vocab * shape.hidden, shape.experts * 2 * shape.hidden * shape.mlp)
+    return max(8.0 * largest, 4.0 * (largest + _PIECE))
 
 
 def _copies(shape: Shape, run: Training) -> float:
-    """Autocast keeps a 16-bit copy of every float32 weight that it multiplies with."""
-    if run.trained_width == run.width:
+    """Autocast keeps a 16-bit copy of every float32 weight that it multiplies with; fused adapters
+    narrow theirs for a moment only."""
+    if run.trained_width == run.width or run.fused:
         return 0.0
     return float(run.width * (shape.linear_parameters if run.full else run.trainable(shape)))
 
