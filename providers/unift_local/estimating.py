@@ -176,7 +176,7 @@ def setup_of(values: Mapping[str, Any], data: Data) -> Setup:
         length=length,
         filled=max(1, round(filled)),
         packing=values["packing"],
-        row=mean,
+        row=sum(one * one for one in data.train) / sum(data.train),
         checkpointing=(
             values.get("checkpointing", "full") if values["gradient_checkpointing"] else "none"
         ),

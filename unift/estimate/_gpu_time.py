@@ -38,7 +38,8 @@ _PCIE = 30.0
 class Speeds:
     """What was measured. Shares are of the card's data sheet; launches are seconds of the
     processor per layer and phase (forward, backward and recomputing are one each); `compiled` is
-    the share of them that compiled layers leave, not measured by the grid."""
+    the share of them that compiled layers leave. `cast` is the share of the bus that stock adapters
+    reach, above 1 where their tensors stay in the cache."""
 
     products: float = 0.698
     bandwidth: float = 0.872
@@ -52,6 +53,7 @@ class Speeds:
     compiled: float = 0.4
     cast: float = 0.872
     experts: float = 1.5e-3
+    again: float = 1.3
     step: float = 25e-3
 
 
@@ -69,6 +71,7 @@ class Work:
     adapters: float
     dequantised: float
     phases: float
+    again: float
 
 
 def product_flops(
@@ -106,6 +109,8 @@ def work(shape: Shape, run: Training, tokens: float, row: float, *, training: bo
     moved = shape.layers * tokens * _elementwise(shape, run) * elementwise
     forward, back = _adapters(shape, run)
     adapters = tokens * (forward * (1 + again) + back) if training else tokens * forward
+    merged = _merged(shape, run)
+    adapters += merged * (_MERGE * (1 + again) + _UNMERGE) if training else merged * _MERGE
     moved += _product_bytes(shape, run, tokens) * ((1 + again + backward) if training else 1.0)
     moved += _loss(shape, run, tokens * scored, training)
     if run.mixed:  # autocast makes a 16-bit copy of every weight, and widens every gradient
@@ -115,7 +120,8 @@ def work(shape: Shape, run: Training, tokens: float, row: float, *, training: bo
     four_bit = shape.quantised_parameters if run.tuning == "qlora" else 0
     return Work(
         products=tokens
-        * product_flops(shape, full=run.full, recomputed=again, scored=scored, training=training),
+        * product_flops(shape, full=run.full, recomputed=again, scored=scored, training=training)
+        + (2.0 * tokens * merged * shape.experts_per_token / shape.experts if merged else 0.0),
         attention=tokens
         * attention_flops(
             shape,
@@ -128,6 +134,7 @@ def work(shape: Shape, run: Training, tokens: float, row: float, *, training: bo
         adapters=adapters,
         dequantised=four_bit * 2.6 * phases,
         phases=phases,
+        again=again if training else 0.0,
     )
 
 
@@ -173,6 +180,21 @@ def _adapters(shape: Shape, run: Training) -> tuple[float, float]:
     return 2.0 * inputs + 12.0 * outputs + mask, 8.0 * inputs + 12.0 * outputs + mask
 
 
+# Bytes a weight of experts whose adapters peft multiplies out (`ParamWrapper`, float32 halves):
+# the product of the halves is written, scaled, cast and added to the base; going back, the gradient
+# of the sum is written, cast, scaled and multiplied with either half.
+_MERGE, _UNMERGE = 24.0, 22.0
+
+
+def _merged(shape: Shape, run: Training) -> float:
+    """Weights of experts that are multiplied out with their adapters in each forward phase."""
+    if not run.adapts_experts(shape):
+        return 0.0
+    gate, _, down = shape.expert_targets
+    parts = (2 if gate in run.adapted else 0) + (1 if down in run.adapted else 0)
+    return float(parts * shape.expert_layers * shape.experts * shape.hidden * shape.mlp)
+
+
 def _product_bytes(shape: Shape, run: Training, tokens: float) -> float:
     """Bytes that the layers' products move once: weights, inputs and outputs."""
     total = 0.0
@@ -216,9 +238,10 @@ def pass_seconds(
     card += one.attention / (peak * (speeds.dense if one.dense else speeds.causal))
     card += one.bytes / (bus * speeds.bandwidth) + one.dequantised / (bus * speeds.four_bit)
     card += one.adapters / (bus * (speeds.bandwidth if run.fused else speeds.cast))
-    host = shape.layers * one.phases * _launch(run, speeds)
-    if shape.experts:
-        host += shape.layers * one.phases * speeds.experts
+    # Recomputing goes through hooks that keep nothing: more of the processor for the same kernels.
+    phases = one.phases + one.again * (speeds.again - 1)
+    host = shape.layers * phases * _launch(run, speeds)
+    host += shape.expert_layers * phases * speeds.experts
     seconds = (card**4 + host**4) ** 0.25
     if run.checkpointing == "offloaded" and training:
         moved = 2.0 * shape.layers * tokens * shape.hidden * run.stream

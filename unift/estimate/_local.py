@@ -26,7 +26,7 @@ from unift.estimate.memory import (
 )
 from unift.estimate.money import Cost, electricity_cost, gpu_cost
 from unift.estimate.planner import MARGIN, Step, plan_layout
-from unift.estimate.time import estimate_time
+from unift.estimate.time import LENGTH_SIGMA, estimate_time
 
 # Evaluations of the validation data in a run of the local provider: each epoch, at least ten.
 _EVALUATIONS = 10
@@ -40,8 +40,8 @@ _LENGTH = 2048
 
 @dataclass(frozen=True, slots=True)
 class Setup:
-    """One forward pass: `length` tokens at most, `filled` on average, in rows of `row`; the words
-    are those of `estimate_memory`."""
+    """One forward pass: `length` tokens at most, `filled` on average, `row` in the row that a token
+    lies in; the words are those of `estimate_memory`."""
 
     batch_size: int
     micro_batch: int
@@ -277,13 +277,15 @@ def _setup(
     length = max(longest, _LENGTH)
     if shape.context:
         length = min(length, max(shape.context, longest))
+    # Most tokens lie in long rows: of log-normal ones, in rows of so many on average.
+    row = min(work.mean * math.exp(LENGTH_SIGMA**2), max(work.mean, longest or math.inf))
     # A step takes exactly `batch_size` rows, so its last sequence is seldom full.
     batch = settings.batch_size or _batch_size(work.rows)
     tokens = batch * work.mean
     dtype: Dtype = "fp32" if cpu else "mixed" if tuning == "full" else "bf16"
     kernels: Kernels = "torch" if tuning == "full" else "adapters"
     filled = max(1, round(tokens / max(1, math.ceil(tokens / length))))
-    setup = Setup(batch, 1, length, filled, True, "none", dtype, row=work.mean, kernels=kernels)
+    setup = Setup(batch, 1, length, filled, True, "none", dtype, row=row, kernels=kernels)
     if cpu:
         return setup
     step = Step(
