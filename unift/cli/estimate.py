@@ -17,6 +17,9 @@ if TYPE_CHECKING:
 def command(
     model: Annotated[str, typer.Option(help="demo, a folder, a hub id, or a vendor's model id.")],
     data: Annotated[str | None, typer.Option(help="Chat JSONL to count, or demo:train.")] = None,
+    validation: Annotated[
+        str | None, typer.Option(help="Rows to watch; evaluating them takes time.")
+    ] = None,
     tokens: Annotated[
         int | None, typer.Option(help="Tokens of one epoch, instead of --data.")
     ] = None,
@@ -71,6 +74,7 @@ def command(
     found = unift.estimate(
         model=model,
         data=data,
+        validation=validation,
         tokens=tokens,
         rows=rows,
         epochs=epochs,
@@ -149,24 +153,29 @@ def _why_not(rows: list[dict[str, Any]], budget: float | None, deadline: float |
 
 def show(found: Estimate) -> None:
     """One line a provider, then what the figures rest on."""
+    from rich.console import Console
     from rich.table import Table
 
     document = found.as_dict()
     running = any(row["usd_per_month"] is not None for row in document["rows"])
-    ends = any(row["ends_on"] for row in document["rows"])
+    # A file or a pipe has no width of its own.
+    place = out if out.is_terminal else Console(file=out.file, width=160, highlight=False)
+    ends = any(row["ends_on"] for row in document["rows"]) and place.width >= 110
     names = ["provider", "model", "fits", "GiB", "hours", "USD"]
     names += ["USD/1,000", "USD/month"] if running else []
-    table = Table(*names, "yours", *(["ends on"] if ends else []), box=None, pad_edge=False)
+    table = Table(
+        *names, "yours", *(["ends on"] if ends else []), box=None, pad_edge=False, padding=(0, 1)
+    )
     for column in table.columns:
         column.no_wrap = column.header != "model"  # only a long name may take two lines
-    table.columns[1].overflow = "fold"
+    table.columns[1].overflow, table.columns[1].min_width = "fold", 15
     for column in table.columns[3 : len(names)]:
         column.justify = "right"
     for row in document["rows"]:
         memory: dict[str, float | None] = row["memory"] or {}
         table.add_row(
             row["provider"],
-            row["model"],
+            row["model"] + (f"\nends {row['ends_on']}" if row["ends_on"] and not ends else ""),
             {True: "yes", False: "no", None: "-"}[row["fits"]],
             _number(memory.get("reserved_gib"), ".1f"),
             _number(row["hours"], ".3g"),
@@ -182,8 +191,7 @@ def show(found: Estimate) -> None:
             {True: "yes", False: "no", None: "-"}[row["weights_yours"]],
             *([row["ends_on"] or "-"] if ends else []),
         )
-    # A file or a pipe has no width of its own.
-    out.print(table, width=None if out.is_terminal else 160)
+    place.print(table)
     _notes("what this rests on", {row["provider"]: row["assumptions"] for row in document["rows"]})
     _notes(
         "sources",

@@ -149,7 +149,7 @@ def _crossing(monthly: float, fixed: float, each: float) -> int | None:
 def break_even_words(found: Mapping[str, Any]) -> str:
     """A break-even as a sentence."""
     api, gpu, point = found["api"], found["gpu"], found["answers_per_month"]
-    own = f"a {gpu['hardware']} of your own (${gpu['usd_per_month']:,.0f} a month)"
+    own = f"one {gpu['hardware']} of your own (${gpu['usd_per_month']:,.0f} a month)"
     if api["usd_per_answer"]:
         price = (
             f"${api['usd_per_answer'] * 1000:.3g} per 1,000 answers of "

@@ -17,6 +17,7 @@ table{border-collapse:collapse;width:100%;font-size:14px}
 th,td{padding:.35rem .6rem;border-bottom:1px solid #8884;text-align:left;vertical-align:top}
 td.n,th.n{text-align:right;white-space:nowrap;font-variant-numeric:tabular-nums}
 th:first-child,td:first-child{position:sticky;left:0;background:Canvas;white-space:nowrap}
+td:last-child{white-space:nowrap}
 .no{color:#b3261e}.dim{opacity:.7}li{margin:.15rem 0}
 svg{width:100%;min-width:34rem;max-width:720px;height:auto}
 svg text{font:13px system-ui,sans-serif;fill:currentColor}
