@@ -12,7 +12,7 @@ from __future__ import annotations
 from dataclasses import fields, replace
 
 import numpy as np
-from _timed import rows
+from _timed import Row, rows
 from scipy.optimize import least_squares
 
 from unift.estimate import _gpu_time
@@ -44,21 +44,30 @@ def main() -> None:
             },
         )
 
+    def host(one: Row, logs: np.ndarray) -> float:
+        """Of the last two sessions beside the first."""
+        return float(np.exp((0.0, *logs[len(names) :])[one.session]))
+
     def off(logs: np.ndarray) -> np.ndarray:
-        now = speeds(logs)
-        errors = np.array([np.log1p(one.error(now)) for one in found])
+        now = speeds(logs[: len(names)])
+        errors = np.array([np.log1p(one.error(now, host(one, logs))) for one in found])
         return np.concatenate([errors, 0.03 * logs])  # what no row decides stays where it was
 
     bounds = (
-        [np.log(LOW)] * len(names),
-        [np.log(min(HIGH, CEILING.get(name, 1e9) / getattr(START, name))) for name in names],
+        [np.log(LOW)] * (len(names) + 2),
+        [
+            *(np.log(min(HIGH, CEILING.get(name, 1e9) / getattr(START, name))) for name in names),
+            *[np.log(HIGH)] * 2,
+        ],
     )
-    start = np.minimum(np.zeros(len(names)), np.array(bounds[1]) - 1e-6)
+    start = np.minimum(np.zeros(len(names) + 2), np.array(bounds[1]) - 1e-6)
     fitted = least_squares(off, start, bounds=bounds, loss="soft_l1", f_scale=0.1)
-    best = speeds(fitted.x)
+    best = speeds(fitted.x[: len(names)])
+    hosts = np.exp([0.0, *fitted.x[len(names) :]])
+    print(f"    HOSTS = ({', '.join(f'{one:.3g}' for one in hosts)})")
     for name in names:
         print(f"    {name}: float = {getattr(best, name):.4g}")
-    errors = [one.error(best) for one in found]
+    errors = [one.error(best, host(one, fitted.x)) for one in found]
     for one, error in sorted(zip(found, errors, strict=True), key=lambda pair: -abs(pair[1])):
         print(f"{error:+7.1%} {one.seconds:.3f} s, steps within {one.spread():.0%}: {one.name}")
     print(

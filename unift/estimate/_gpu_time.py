@@ -41,20 +41,20 @@ class Speeds:
     the share of them that compiled layers leave. `cast` is the share of the bus that stock adapters
     reach, above 1 where their tensors stay in the cache."""
 
-    products: float = 0.698
-    bandwidth: float = 0.872
-    causal: float = 0.551
-    dense: float = 0.512
-    four_bit: float = 0.95
-    layer: float = 2.02e-3
-    adapters: float = 0.60e-3
-    quantised: float = 1.80e-3
-    fused: float = 2.81e-3
-    compiled: float = 0.4
-    cast: float = 0.872
-    experts: float = 1.5e-3
-    again: float = 1.3
-    step: float = 25e-3
+    products: float = 0.79
+    bandwidth: float = 0.818
+    causal: float = 0.580
+    dense: float = 0.400
+    four_bit: float = 0.842
+    layer: float = 2.04e-3
+    adapters: float = 1.50e-3
+    quantised: float = 1.93e-3
+    fused: float = 3.84e-3
+    compiled: float = 0.405
+    cast: float = 0.866
+    experts: float = 2.83e-3
+    again: float = 1.81
+    step: float = 13.7e-3
 
 
 SPEEDS = Speeds()
@@ -228,9 +228,11 @@ def pass_seconds(
     tflops: float,
     bandwidth: float,
     training: bool = True,
+    host: float = 1.0,
     speeds: Speeds = SPEEDS,
 ) -> float:
-    """Seconds of one pass over `tokens` on a card of so many bf16 TFLOP/s and GB/s."""
+    """Seconds of one pass over `tokens` on a card of so many bf16 TFLOP/s and GB/s, beside a
+    processor that takes `host` times as long as the one that was measured."""
     one = work(shape, run, tokens, row, training=training)
     peak = tflops * 1e12 * (_FP32_SHARE if run.width == 4 else 1.0)
     bus = bandwidth * 1e9
@@ -240,9 +242,9 @@ def pass_seconds(
     card += one.adapters / (bus * (speeds.bandwidth if run.fused else speeds.cast))
     # Recomputing goes through hooks that keep nothing: more of the processor for the same kernels.
     phases = one.phases + one.again * (speeds.again - 1)
-    host = shape.layers * phases * _launch(run, speeds)
-    host += shape.expert_layers * phases * speeds.experts
-    seconds = (card**4 + host**4) ** 0.25
+    launching = shape.layers * phases * _launch(run, speeds)
+    launching += shape.expert_layers * phases * speeds.experts
+    seconds = (card**4 + (host * launching) ** 4) ** 0.25
     if run.checkpointing == "offloaded" and training:
         moved = 2.0 * shape.layers * tokens * shape.hidden * run.stream
         seconds += moved / (_PCIE * 1e9)
