@@ -449,6 +449,8 @@ assert len({run.key for run in AGAIN}) == len(AGAIN)
 TODAY: list[Run] = [
     _own(L8, "lora", 2048, 4, **NONE),
     _own(L8, "lora", 2048, 4),
+    _own(Q05, "lora", 1024, **NONE),
+    _own(L1, "lora", 1024),
     _own(L8, "lora", 4096, 2, **OFF),
     _own(L8, "qlora", 2048, 2, trained=0.3, **NONE),
     _own(L8, "qlora", 4096, 2),

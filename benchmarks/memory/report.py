@@ -50,6 +50,12 @@ class Measured:
         return None if found is None else float(found) - float(self.row.get("leak_gib", 0.0))
 
     @property
+    def before(self) -> bool:
+        """Measured before the loss, the MLP and the offloading of unift's own path were changed on
+        2026-11-25; the formula counts them as they are now."""
+        return self.row.get("engine") == "before"
+
+    @property
     def reserved(self) -> float:
         """Peak GiB that torch had reserved."""
         return float(self.row["reserved_gib"]) - float(self.row.get("leak_gib", 0.0))

@@ -13,6 +13,7 @@ import copy
 import gc
 import json
 import os
+import statistics
 import sys
 import tempfile
 import time
@@ -36,6 +37,7 @@ DEFAULTS: dict[str, Any] = {
     "sequence": 2048,
     "steps": 8,
     "warm": 3,
+    "repeats": 1,  # trainings, each with an adapter, rows and an optimiser of its own
     "batch": 96,  # rows a step (unift), or
     "micro": 4,  # sequences a pass
     "learning_rate": 1e-4,
@@ -110,7 +112,11 @@ def unift(run: dict[str, Any]) -> dict[str, Any]:
     else:
         model = recipe.add_adapter(plan, model)
     ids = _inputs.token_rows(
-        run["rows"], run["batch"] * total, run["sequence"], model.config.vocab_size
+        run["rows"],
+        run["batch"] * total,
+        run["sequence"],
+        model.config.vocab_size,
+        run["rows_seed"],
     )
     rows = [Row(one, one) for one in ids]
     place = RunDir(folder)
@@ -154,22 +160,65 @@ def unift(run: dict[str, Any]) -> dict[str, Any]:
     reset_peak()
     trainer.train()
     report = {"base_gib": base, **figures(run, clock, seen)}
-    if run.get("profile"):
-        report["profile"] = profile(run, trainer, rows)
+    for name, look in (("profile", profile), ("peak", at_peak)):
+        if run.get(name):
+            try:
+                report[name] = look(run, trainer, rows)
+            except Exception as error:  # noqa: BLE001 - the speed is measured all the same
+                report[name] = repr(error)
     return report
+
+
+def at_peak(run: dict[str, Any], trainer: Any, rows: Any) -> list[str]:
+    """What a step allocates that is there when most is: MiB, pieces, and who asked for it."""
+    records = [{"input_ids": r.input_ids, "labels": r.labels} for r in rows[: run["batch"]]]
+    inputs = trainer.data_collator(records)
+    # Not "all": a stack taken where memory is freed loses the exception that ends recomputing.
+    torch.cuda.memory._record_memory_history(context="alloc", stacks="python")
+    try:
+        trainer.training_step(trainer.model, inputs)
+        torch.cuda.synchronize()
+        (events,) = torch.cuda.memory._snapshot()["device_traces"][:1]
+    finally:
+        torch.cuda.memory._record_memory_history(enabled=None)
+    alive: dict[int, Any] = {}
+    now = most = 0
+    then: list[Any] = []
+    for event in events:
+        if event["action"] == "alloc":
+            alive[event["addr"]] = event
+            now += event["size"]
+        elif event["action"] == "free_requested" and event["addr"] in alive:
+            now -= alive.pop(event["addr"])["size"]
+        if now > most:
+            most, then = now, list(alive.values())
+    places: dict[str, list[int]] = {}
+    for event in then:
+        frames = [
+            f"{Path(one['filename']).name}:{one['line']} {one['name']}"
+            for one in event["frames"]
+            if "site-packages/torch/" not in one["filename"] and one["filename"] != "??"
+        ]
+        places.setdefault(" < ".join(frames[:3]), []).append(event["size"])
+    ordered = sorted(places.items(), key=lambda one: -sum(one[1]))
+    return [f"{most / 2**20:.0f} MiB in all"] + [
+        f"{sum(sizes) / 2**20:.0f} MiB in {len(sizes)}: {place}" for place, sizes in ordered[:16]
+    ]
 
 
 def profile(run: dict[str, Any], trainer: Any, rows: Any) -> dict[str, float]:
     """Where one step spends its time on the card, ms by kind of kernel."""
     from torch.profiler import ProfilerActivity
     from torch.profiler import profile as record
+    from unift_local.profile import breakdown, page
 
     records = [{"input_ids": r.input_ids, "labels": r.labels} for r in rows[: run["batch"]]]
     inputs = trainer.data_collator(records)
     trainer.training_step(trainer.model, inputs)
     inputs = trainer.data_collator(records)
     torch.cuda.synchronize()
-    with record(activities=[ProfilerActivity.CUDA, ProfilerActivity.CPU]) as recorded:
+    activities = [ProfilerActivity.CUDA, ProfilerActivity.CPU]
+    with record(activities=activities, record_shapes=True) as recorded:
         began = time.perf_counter()
         trainer.training_step(trainer.model, inputs)
         torch.cuda.synchronize()
@@ -178,7 +227,7 @@ def profile(run: dict[str, Any], trainer: Any, rows: Any) -> dict[str, float]:
     table = recorded.key_averages()
     lines: list[tuple[float, int, str]] = []
     for one in table:
-        if one.device_type.name != "CUDA":
+        if one.device_type.name != "CUDA" or one.key.startswith("## "):
             continue
         ms = one.self_device_time_total / 1e3
         lines.append((ms, one.count, one.key))
@@ -186,9 +235,12 @@ def profile(run: dict[str, Any], trainer: Any, rows: Any) -> dict[str, float]:
     text = "\n".join(
         f"{ms:9.2f} ms {count:6d}x {key[:150]}" for ms, count, key in sorted(lines)[::-1]
     )
+    by_shape = recorded.key_averages(group_by_input_shape=True)
+    shares = breakdown(by_shape, trainer.model.config, wall, cuda=True)
     out = Path(os.environ.get("OUT", "/tmp"))
     with (out / "profiles.txt").open("a") as file:
-        file.write(f"== {run['name']}: {json.dumps(kinds)}\n{text[:9000]}\n")
+        file.write(f"== {run['name']}: {json.dumps(kinds)}\n{page(shares, wall, 0)}\n")
+        file.write(f"{text[:9000]}\n")
     return {key: round(value, 1) for key, value in kinds.items()}
 
 
@@ -227,7 +279,9 @@ def trl(run: dict[str, Any]) -> dict[str, Any]:
         target_modules=TARGETS,
         task_type="CAUSAL_LM",
     )
-    ids = _inputs.token_rows(run["rows"], run["examples"], run["sequence"], model.config.vocab_size)
+    ids = _inputs.token_rows(
+        run["rows"], run["examples"], run["sequence"], model.config.vocab_size, run["rows_seed"]
+    )
     arguments = SFTConfig(
         output_dir=tempfile.mkdtemp(),
         max_length=run["sequence"],
@@ -296,6 +350,24 @@ def reset_peak() -> None:
     """Loading does not count."""
     if torch.cuda.is_available():
         torch.cuda.reset_peak_memory_stats()
+
+
+def repeated(run: dict[str, Any]) -> dict[str, Any]:
+    """The run as often as it is wanted; the median of the speeds, the most of the memory."""
+    found: list[dict[str, Any]] = []
+    for number in range(run["repeats"]):
+        again = {"profile": False, "peak": False} if number else {}
+        found.append({"unift": unift, "trl": trl}[run["by"]]({**run, "rows_seed": number, **again}))
+        gc.collect()
+    result = dict(found[0])
+    if len(found) > 1:
+        speeds = [one["tokens_per_second"] for one in found]
+        result |= {"tokens_per_second": round(statistics.median(speeds)), "repeats": speeds}
+        for key in ("allocated_gib", "reserved_gib"):
+            result[key] = max(one[key] for one in found)
+        result["slowest_step"] = min(one["slowest_step"] for one in found)
+        result["fastest_step"] = max(one["fastest_step"] for one in found)
+    return result
 
 
 _held: dict[str, Any] = {}
@@ -367,7 +439,7 @@ def main() -> int:
             continue
         began = time.perf_counter()
         try:
-            result = {"unift": unift, "trl": trl}[run["by"]](run)
+            result = repeated(run)
         except Exception as error:  # noqa: BLE001 - a candidate that fails is a result
             traceback.print_exc()
             result = {"error": f"{type(error).__name__}: {str(error)[:300]}"}

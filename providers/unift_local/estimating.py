@@ -126,9 +126,9 @@ def keep_probe(plan: Plan, lengths: Sequence[int], found: Measured, why: Sequenc
     row = local_row(provider, base, work, settings)
     assert row.memory is not None
     planned = row.duration.terms["training"] if row.duration else found.seconds
-    factor, left = 1.0, 0.0
+    beyond = 0.0
     if found.allocated_gib is not None:
-        factor, left = probes.factors(row.memory, found.allocated_gib)
+        beyond = found.allocated_gib - row.memory.allocated_gib
     place = hardware(settings.gpu)
     probe = Probe(
         at=datetime.now(UTC).isoformat(timespec="seconds"),
@@ -145,8 +145,7 @@ def keep_probe(plan: Plan, lengths: Sequence[int], found: Measured, why: Sequenc
         allocated_gib=found.allocated_gib,
         reserved_gib=found.reserved_gib,
         resident_gib=found.resident_gib,
-        memory_factor=factor,
-        memory_gib=left,
+        memory_gib=beyond,
         replanned=tuple(why),
     )
     probes.remember(probe)

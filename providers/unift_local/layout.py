@@ -7,6 +7,7 @@ from typing import Any
 
 from unift.errors import UsageError
 from unift.estimate import Hardware, Shape, hardware
+from unift.estimate import _probes as probes
 from unift.estimate.planner import Layout, Step, plan_layout
 from unift.provider import Setting
 from unift_local.estimating import known_targets, optimizer_word
@@ -37,7 +38,11 @@ def fitted(
     except UsageError:
         return found
     layout = plan_layout(
-        shape, place, step_of(values, data, shape, tunes), _pinned(options, values)
+        shape,
+        place,
+        step_of(values, data, shape, tunes),
+        _pinned(options, values),
+        probes.learnt(place, shape, tunes),
     )
     return _replaced(found, options, layout, place)
 

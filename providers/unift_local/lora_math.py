@@ -140,14 +140,31 @@ def _swiglu(gate: torch.Tensor, up: torch.Tensor) -> torch.Tensor:
     return silu(gate) * up
 
 
+_KEEP_PRODUCT = [False]
+
+
+def keep_product(on: bool) -> None:
+    """Whether compiled MLPs keep the product of their two halves, or make it again from them.
+
+    Making it again costs no time that can be measured, and saves a seventh of the memory of an 8B
+    model's step (benchmarks/results/training.md). A layer that is recomputed as a whole has it at
+    hand anyway. Code that is not compiled always makes it again.
+    """
+    _KEEP_PRODUCT[0] = on
+
+
+@pointwise
+def _swiglu_again(gate: torch.Tensor, up: torch.Tensor) -> torch.Tensor:
+    """`_swiglu` the other way round: a compiler that sees it twice keeps the first result."""
+    return up * silu(gate)
+
+
 @pointwise
 def _swiglu_backward(
     grad: torch.Tensor, gate: torch.Tensor, up: torch.Tensor
-) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Gradients of gate and up, and the product itself once more."""
-    activated = silu(gate)
-    grad_gate = torch.ops.aten.silu_backward(grad * up, gate)
-    return grad_gate, grad * activated, activated * up
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Gradients of gate and up."""
+    return torch.ops.aten.silu_backward(grad * up, gate), grad * silu(gate)
 
 
 class LoraProjections(torch.autograd.Function):
@@ -187,7 +204,8 @@ class LoraMlp(torch.autograd.Function):
     """``down(silu(gate(x)) * up(x))`` with an adapter on each of the three.
 
     ``apply(x, projections, *tensors)`` as for `LoraProjections`, in the order gate, up, down.
-    Saves x and what gate and up gave; their product is made again in the backward pass.
+    Saves x and what gate and up gave; their product is made again in the backward pass, or kept by
+    compiled code (`keep_product`).
     """
 
     @staticmethod
@@ -214,12 +232,13 @@ class LoraMlp(torch.autograd.Function):
         one, (_, b, _, parts) = projections[2], groups[2]
         grad = grads[0].reshape(-1, b.shape[0]).to(x.dtype)
         low_grad = grad @ b.to(x.dtype)
-        grad_product = low_grad @ _scaled(projections[2:], groups[2:], x.dtype)
-        add_product(grad_product, grad, dense(parts, one, _shape(groups[2]), x.dtype, 1))
-        grad_gate, grad_up, product = _swiglu_backward(grad_product, gate, up)
-        del grad_product
+        product = _swiglu(gate, up) if _KEEP_PRODUCT[0] else _swiglu_again(gate, up)
         grad_a, grad_b = low_grad.T @ product, grad.T @ low_down
         del product
+        grad_product = low_grad @ _scaled(projections[2:], groups[2:], x.dtype)
+        add_product(grad_product, grad, dense(parts, one, _shape(groups[2]), x.dtype, 1))
+        grad_gate, grad_up = _swiglu_backward(grad_product, gate, up)
+        del grad_product, gate, up
         grad_x, spread = _backward(
             [grad_gate, grad_up],
             flat,

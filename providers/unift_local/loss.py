@@ -39,27 +39,32 @@ class ChunkedCrossEntropy(torch.autograd.Function):
             rows = _rows(head)
             for start in range(0, hidden.shape[0], rows):
                 chunk = hidden[start : start + rows].to(computing)
-                loss, grad = _softmax(chunk @ head.T, targets[start : start + rows])
-                total += loss
+                wanted = targets[start : start + rows].unsqueeze(-1)
+                logits = chunk @ head.T
+                picked = logits.gather(-1, wanted)
+                total += (_into_gradient(logits, wanted) - picked).sum()
                 if grad_hidden is not None:
                     place = grad_hidden[start : start + rows]
                     if place.dtype == computing:
-                        torch.mm(grad, head, out=place)
+                        torch.mm(logits, head, out=place)
                     else:
-                        place.copy_(grad @ head)
+                        place.copy_(logits @ head)
                 if grad_weight is not None:
-                    grad_weight += grad.T @ chunk
+                    if grad_weight.dtype == computing:
+                        grad_weight.addmm_(logits.T, chunk)
+                    else:
+                        grad_weight += logits.T @ chunk
+                del logits  # else they would still be there beside the next ones
         ctx.save_for_backward(grad_hidden, grad_weight)
         return total
 
     @staticmethod
     def backward(ctx: Any, *grads: torch.Tensor) -> Any:
         grad_hidden, grad_weight = ctx.saved_tensors
-        return (
-            None if grad_hidden is None else (grad_hidden * grads[0]).to(grad_hidden.dtype),
-            None if grad_weight is None else (grad_weight * grads[0]).to(grad_weight.dtype),
-            None,
-        )
+        for grad in (grad_hidden, grad_weight):  # of nobody else: no second copy of either
+            if grad is not None:
+                grad.mul_(grads[0])
+        return grad_hidden, grad_weight, None
 
 
 def _rows(weight: torch.Tensor) -> int:
@@ -74,15 +79,16 @@ def _rows(weight: torch.Tensor) -> int:
 
 
 @pointwise
-def _softmax(logits: torch.Tensor, targets: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """The loss of a chunk, summed, and the gradient of its logits."""
+def _into_gradient(logits: torch.Tensor, wanted: torch.Tensor) -> torch.Tensor:
+    """Logits, (rows, words), become the gradient of the loss; log of the sum of exp of each row.
+
+    In place, because logits are the largest thing that there is beside a layer's backward pass.
+    """
     wide = logits.float() if logits.dtype in (torch.bfloat16, torch.float16) else logits
     log_sum = wide.logsumexp(-1, keepdim=True)
-    wanted = targets.unsqueeze(-1)
-    loss = (log_sum - wide.gather(-1, wanted)).sum().float()
     words = torch.arange(logits.shape[-1], device=logits.device)
-    grad = (wide - log_sum).exp() - (words == wanted).to(wide.dtype)
-    return loss, grad.to(logits.dtype)
+    logits.copy_((wide - log_sum).exp() - (words == wanted).to(wide.dtype))
+    return log_sum
 
 
 def chunked_cross_entropy(

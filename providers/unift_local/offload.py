@@ -1,11 +1,14 @@
 """Layer inputs kept in main memory between the forward and the backward pass.
 
-Copies run on a stream of their own, beside the computing: out while the next layer runs, and back
+Copies run on a stream of their own, beside the computing: out while the next layers run, and back
 while the layer above is going backward. `torch.autograd.graph.save_on_cpu` waits for each copy.
+The card's memory is bounded as well: the host, which runs ahead of the card, may not hand out
+layers faster than their inputs leave, so no more than `_LEAVING` of them are on the card at once.
 """
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable
 from typing import Any
 
@@ -13,6 +16,7 @@ import torch
 from torch.autograd.graph import saved_tensors_hooks
 
 _SMALL = 2**20  # bytes; what is smaller stays where it is
+_LEAVING = 2
 
 
 class _Kept:
@@ -26,19 +30,20 @@ class _Kept:
     def fetch(self, stream: torch.cuda.Stream) -> None:
         """Begin to copy it back, unless that has begun."""
         if self._back is None:
+            # From the memory of the stream that computes, which frees it again; its old content
+            # must have been used by then.
+            self._back = torch.empty_like(self.host, device=self.device)
+            stream.wait_stream(torch.cuda.current_stream(self.device))
             with torch.cuda.stream(stream):
-                self._back = torch.empty_like(self.host, device=self.device)
                 self._back.copy_(self.host, non_blocking=True)
                 self._arrived.record(stream)
 
     def take(self, stream: torch.cuda.Stream) -> torch.Tensor:
         """The tensor on the card, for the stream that computes now."""
         self.fetch(stream)
-        now = torch.cuda.current_stream(self.device)
-        now.wait_event(self._arrived)
+        torch.cuda.current_stream(self.device).wait_event(self._arrived)
         back, self._back = self._back, None
         assert back is not None
-        back.record_stream(now)
         return back
 
 
@@ -48,6 +53,7 @@ class Offload:
     def __init__(self) -> None:
         self._last: _Kept | None = None
         self._stream: torch.cuda.Stream | None = None
+        self._leaving: deque[tuple[torch.Tensor, torch.cuda.Event]] = deque()
 
     def around(self, checkpoint: Callable[..., Any]) -> Callable[..., Any]:
         """`checkpoint`, with its saved tensors in main memory."""
@@ -68,14 +74,24 @@ class Offload:
         self._stream.wait_stream(torch.cuda.current_stream(tensor.device))
         with torch.cuda.stream(self._stream):
             host.copy_(tensor, non_blocking=True)
-        tensor.record_stream(self._stream)
+        gone = torch.cuda.Event()
+        gone.record(self._stream)
+        self._leaving.append((tensor.detach(), gone))
+        self._let_go(_LEAVING)
         self._last = kept
         return kept
+
+    def _let_go(self, but: int) -> None:
+        """Free what has left, except for the newest; what computes next waits for the copies."""
+        while len(self._leaving) > but:
+            tensor, gone = self._leaving.popleft()
+            torch.cuda.current_stream(tensor.device).wait_event(gone)
 
     def _unpack(self, saved: Any) -> torch.Tensor:
         if not isinstance(saved, _Kept):
             return saved
         assert self._stream is not None
+        self._let_go(0)
         found = saved.take(self._stream)
         if saved.before is not None:  # the layer below is next
             saved.before.fetch(self._stream)

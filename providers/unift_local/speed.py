@@ -34,6 +34,9 @@ def apply(plan: Plan, model: Any) -> str:
     base = model.get_base_model() if hasattr(model, "get_base_model") else model
     lora_math.fuse_pointwise(plan.value("device") == "cuda")
     if plan.payload["tunes"] != "full" and plan.value("fused_adapters"):
+        # A layer that is recomputed as a whole has its product at hand, for a moment.
+        whole = plan.value("gradient_checkpointing") and plan.value("checkpointing") != "selective"
+        lora_math.keep_product(whole)
         found = fused.fuse(model)
         done.append(
             f"fused {found['attention']} attention blocks, {found['mlp']} MLPs and "

@@ -150,6 +150,14 @@ def test_published_parameter_counts(model: str, published: int) -> None:
     assert Shape.from_config(catalog.open_model(model).config).parameters == published
 
 
+EXPERTS: dict[str, dict[str, Any]] = {
+    "qwen3_moe": {"num_experts": 4, "num_experts_per_tok": 2, "moe_intermediate_size": 40},
+    "deepseek_v2": {**LATENT, "q_lora_rank": None},
+    "deepseek_v3": {**LATENT, "q_lora_rank": 24},
+    "mixtral": {"num_local_experts": 4, "num_experts_per_tok": 2},
+}
+
+
 @pytest.mark.filterwarnings("ignore:.is_gradient_checkpointing:FutureWarning")  # peft's call
 def test_adapter_parameters_are_those_that_peft_makes() -> None:
     import torch
@@ -173,7 +181,33 @@ def test_experts_count_in_parameters_but_not_in_the_work_of_a_token() -> None:
     shape = Shape.from_config(catalog.open_model("Qwen/Qwen3-30B-A3B").config)
     assert shape.parameters == pytest.approx(30.5e9, rel=0.01)
     assert shape.active_parameters == pytest.approx(3.0e9, rel=0.1)
-    assert shape.default_targets() == ("q_proj", "k_proj", "v_proj", "o_proj")
+    assert shape.default_targets() == ALL_TARGETS
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("family", ["qwen3_moe", "deepseek_v2", "deepseek_v3", "mixtral"])
+def test_adapters_of_experts_are_those_that_peft_makes(family: str) -> None:
+    import torch
+    from peft import LoraConfig, get_peft_model
+    from transformers import AutoConfig, AutoModelForCausalLM
+
+    rest = {**SMALL, **EXPERTS[family], "num_hidden_layers": 3}
+    shape = Shape.from_config({"model_type": family, **rest})
+    attention = tuple(set(shape.default_targets()) - set(shape.expert_targets))
+    for targets in (shape.default_targets(), attention):
+        with torch.device("meta"):
+            model = AutoModelForCausalLM.from_config(AutoConfig.for_model(family, **rest))
+            config = LoraConfig(r=4, target_modules=list(targets), task_type="CAUSAL_LM")
+            adapted = get_peft_model(model, config)
+        real = sum(p.numel() for p in adapted.parameters() if p.requires_grad)
+        assert shape.adapter_parameters(4, targets) == real
+
+
+def test_gate_and_up_of_experts_go_together() -> None:
+    shape = Shape.from_config({"model_type": "mixtral", **SMALL, **EXPERTS["mixtral"]})
+    with pytest.raises(UsageError, match="one tensor") as caught:
+        shape.adapter_parameters(4, ("q_proj", "w1"))
+    assert "'w3'" in caught.value.fix
 
 
 def test_text_model_inside_a_vision_config() -> None:

@@ -158,6 +158,40 @@ def _inputs(shape: Shape, run: Training) -> float:
     return total / shape.layers
 
 
+def tower_bytes(shape: Shape, run: Training) -> float:
+    """Kept of a trained vision tower: of each layer the stream where its two norms and its
+    recomputation begin, or all of it (`tower_layer_bytes`), and autocast's copies of its weights."""
+    tower = shape.vision
+    if tower is None or not run.vision or not run.full or not run.images:
+        return 0.0
+    copies = float(tower.linear * run.width) if run.mixed else 0.0
+    if run.recomputes:
+        stream = run.images * tower.patches * tower.hidden * run.stream
+        return float(tower.layers * stream) + copies / tower.layers
+    return tower.layers * _tower_layer(shape, run) + copies
+
+
+def tower_layer_bytes(shape: Shape, run: Training) -> float:
+    """What a layer of the tower takes while the backward pass is in it: itself if it is recomputed,
+    and two gradients of its MLP's width."""
+    tower = shape.vision
+    if tower is None:
+        return 0.0
+    again = _tower_layer(shape, run) if run.recomputes else 0.0
+    return again + run.images * tower.patches * 2.0 * tower.mlp * run.width
+
+
+def _tower_layer(shape: Shape, run: Training) -> float:
+    """transformers' SigLIP layer: two norms keep the stream, the three projections their input
+    (each its own copy of it under autocast), attention queries, keys, values and result, and the
+    MLP its input and both sides of the GELU."""
+    tower, w, s = shape.vision, run.width, run.stream
+    assert tower is not None
+    inputs = 3 if run.mixed else 1
+    per_patch = tower.hidden * (2 * s + inputs * w + 5 * w) + 2 * tower.mlp * w
+    return float(run.images * tower.patches * per_patch)
+
+
 def expert_copies(shape: Shape, run: Training) -> tuple[float, float]:
     """Bytes of one layer's experts with their adapters multiplied out, and of the largest gradient
     of these beside what is still kept: peft's ``ParamWrapper`` makes weights of base and adapter
@@ -210,10 +244,11 @@ _WIDE_ROUTERS = ("deepseek_v2", "deepseek_v3", "mixtral")
 def _expert_transient(shape: Shape, run: Training) -> float:
     """Of a layer with experts, where their results are weighted and put back in order (transformers
     5.17 ``grouped_mm_experts_forward``): three gradients of all that they returned in the type of
-    the routing weights, one in the type of the arithmetic; or, in the MLP, four of its width."""
+    the routing weights, one more where that is wider than the arithmetic's; or, in the MLP, three
+    of its width."""
     w, back = run.width, 4 if shape.family in _WIDE_ROUTERS or run.mixed else run.width
-    weighted = shape.experts_per_token * shape.hidden * (3.0 * back + w)
-    return max(weighted, 4.0 * shape.widest_mlp * w) + shape.hidden * run.stream
+    weighted = shape.experts_per_token * shape.hidden * (3.0 * back + (w if back > w else 0))
+    return max(weighted, 3.0 * shape.widest_mlp * w) + shape.hidden * run.stream
 
 
 def dora_bytes(shape: Shape, run: Training) -> float:

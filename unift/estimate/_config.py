@@ -165,7 +165,8 @@ def _vision(top: Mapping[str, Any], hidden: int, where: str) -> Vision | None:
     if read.values.get("vision_use_head", True):  # attention pooling: a probe, a block, a norm
         linear += h * h + 2 * h * m
         total += 4 * h * h + 4 * h + h + 2 * h + 2 * h * m + m + h
-    return Vision(parameters=total, linear=linear)
+    numbers = read.number("num_channels", 3) * read.number("image_size") ** 2
+    return Vision(total, linear, h, m, layers, patches=side * side, numbers=numbers)
 
 
 def _window(text: Mapping[str, Any], kind: str, layers: int) -> tuple[int | None, int]:

@@ -230,13 +230,11 @@ def local_row(provider: str, base: Base, work: Workload, settings: LocalSettings
 def _unmeasured(shape: Shape, tuning: Tuning, setup: Setup) -> list[str]:
     """What of the memory stands on few measurements or on none."""
     found: list[str] = []
-    if shape.latent and tuning != "full":
+    if shape.experts and tuning != "full":
         found.append(
-            "memory: far too low for latent attention beside experts (measured once: 15% and 48% "
-            "under), because peft multiplies the adapters of fused experts out; probe it"
+            "memory: peft multiplies adapters of fused experts out, a copy of all experts of every "
+            "layer that is not recomputed; lora.targets of attention alone need none"
         )
-    elif shape.experts:
-        found.append("memory: experts were measured with adapters on one model only")
     if setup.compiled:
         found.append("memory: what compiled layers keep was measured on two models (within 6%)")
     if shape.vision:
@@ -302,7 +300,8 @@ def _setup(
         kernels=kernels,
         ways=("none", "selective", "full", "offloaded"),
     )
-    layout = plan_layout(shape, place, step)
+    measured = probes.learnt(place, shape, tuning) if settings.corrected else None
+    layout = plan_layout(shape, place, step, measured=measured)
     return replace(
         setup,
         micro_batch=layout.micro_batch,

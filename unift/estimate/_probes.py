@@ -4,7 +4,7 @@ A probe is two steps of a real training. Its record says what the formulas were 
 in ``UNIFT_HOME/probes.jsonl`` under the device, the versions of the libraries and the way in which
 the step was computed; a record of other versions or another device is never used. An estimate of
 the very training that was probed takes the measured figures; one of another training of the same
-model takes the corrections.
+model that computes in the same way takes the corrections, and so does the planner.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import hashlib
 import json
 import platform
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
 from functools import lru_cache
@@ -43,9 +43,6 @@ _WAY = (
 )
 # Half-width of the interval around a peak that was measured.
 _MEASURED = 0.03
-# A correction of memory is spread over the terms that are not exact only where they are at least
-# this share of the peak; below it would be the error of the others that is multiplied.
-_LARGE_ENOUGH = 0.05
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,9 +52,12 @@ class Probe:
     `key` is what must be the same for the record to be of use; `subject` identifies the training
     that was probed, settings and data; `setup` are the words of `Setup` for it. Memory is in GiB
     (`allocated_gib` and `reserved_gib` as in `Memory`, None on a CPU, where `resident_gib` is the
-    peak of the process), `seconds` those of the step of `tokens` in `passes`. `memory_factor`
-    (on the terms that are not exact), `memory_gib` (what is left) and `time_factor` turn the
-    formulas' figures into the measured ones.
+    peak of the process), `seconds` those of the step of `tokens` in `passes`. `memory_gib` is what
+    the peak lay above the formula's, `time_factor` how much longer the step took than by it.
+
+    Memory is put right by GiB and not by a share: what the formula lacks is mostly of one size,
+    whatever the batch. Over all pairs of measured rows that differ in batch and length only, a
+    share doubles the mean error of the formula and GiB halve it (benchmarks/memory/carry.py).
     """
 
     at: str
@@ -74,7 +74,6 @@ class Probe:
     allocated_gib: float | None = None
     reserved_gib: float | None = None
     resident_gib: float | None = None
-    memory_factor: float = 1.0
     memory_gib: float = 0.0
     replanned: tuple[str, ...] = field(default=())
 
@@ -97,16 +96,6 @@ class Probe:
             "age_days": self.age_days,
             "stale": False,
         }
-
-
-def factors(estimated: Memory, allocated: float) -> tuple[float, float]:
-    """What turns an estimated peak into the measured one: a factor on the terms that are not exact,
-    or, where those are small, a number of GiB. (1, 0) for a formula that is right."""
-    exact = sum(value for name, value in estimated.terms.items() if name in _EXACT)
-    rest = estimated.allocated_gib - exact
-    if rest >= _LARGE_ENOUGH * allocated and allocated > exact:
-        return (allocated - exact) / rest, 0.0
-    return 1.0, allocated - estimated.allocated_gib
 
 
 def corrected(
@@ -133,7 +122,7 @@ def _memory(probe: Probe, same: bool, memory: Memory) -> Memory:
         allocated = probe.allocated_gib
         reserved = max(allocated, probe.reserved_gib or 0.0)
     else:
-        allocated = exact + rest * probe.memory_factor + probe.memory_gib
+        allocated = max(exact, memory.allocated_gib + probe.memory_gib)
         reserved = allocated + slack
     context = memory.terms.get("cuda_context", 0.0)
     share = max(0.0, allocated - exact) / rest if rest > 0 else 1.0
@@ -248,6 +237,42 @@ def recall(key: str, subject: str = "") -> Probe | None:
     found = [probe for probe in _all() if probe.key == key]
     same = [probe for probe in found if probe.subject == subject]
     return max(same or found, key=lambda probe: probe.at, default=None)
+
+
+def learnt(
+    place: Hardware, shape: Shape, tuning: str
+) -> Callable[[Mapping[str, Any], Memory], tuple[Memory, str]] | None:
+    """What probes of this model on this device say of other layouts of its steps: a function from a
+    layout's words and its memory to the memory put right and a sentence about it, empty where no
+    probe computed in that way. None without any probe.
+
+    More than the formula says is added to every size of such a layout; less is believed only of
+    layouts with no more tokens in a pass than the probe's.
+    """
+    if not place.present:
+        return None
+    found: dict[str, Probe] = {}
+    for one in sorted(_all(), key=lambda one: one.at):
+        found[one.key] = one
+    if not found:
+        return None
+
+    def correct(words: Mapping[str, Any], memory: Memory) -> tuple[Memory, str]:
+        one = found.get(key_of(place, shape, tuning, dict(words)))
+        if one is None or one.allocated_gib is None:
+            return memory, ""
+        size, probed = (made["micro_batch"] * made["length"] for made in (words, one.setup))
+        if abs(one.memory_gib) < _SMALL or (one.memory_gib < 0 and size > probed):
+            return memory, ""
+        when = f"{one.age_days} days ago" if one.age_days else "today"
+        note = f"{one.memory_gib:+.1f} GiB by a probe of {one.model} {when}"
+        return _memory(one, False, memory), note
+
+    return correct
+
+
+# GiB that are not worth a word.
+_SMALL = 0.05
 
 
 def _file() -> Path:

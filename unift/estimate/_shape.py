@@ -30,11 +30,16 @@ class Latent:
 
 @dataclass(frozen=True, slots=True)
 class Vision:
-    """A vision tower beside the decoder: all its weights, and those in linear layers (what 4-bit
-    loading quantises)."""
+    """A vision tower beside the decoder: all its weights, those in linear layers (what 4-bit loading
+    quantises), its widths and layers, and the patches and numbers of a picture."""
 
     parameters: int
     linear: int
+    hidden: int
+    mlp: int
+    layers: int
+    patches: int
+    numbers: int
 
 
 @dataclass(frozen=True, slots=True)

@@ -69,6 +69,7 @@ class Training:
     sharding: Sharding
     cuda: bool
     compiled: bool = False
+    images: int = 0
 
     def fused_mlp(self, shape: Shape) -> bool:
         """The MLP makes its product again in the backward pass: Liger's does, and fused adapters'
@@ -162,6 +163,7 @@ def make_training(
     sharding: Sharding,
     device: Device,
     compiled: bool = False,
+    images: int = 0,
 ) -> Training:
     """Check the arguments of `estimate_memory` and work out what follows from them.
 
@@ -183,6 +185,9 @@ def make_training(
     for name, value in counts.items():
         if value < 1:
             raise _bad(name, f"{name} must be at least 1 (got {value}).", f"{name} a whole number")
+    if images < 0 or (images and shape.vision is None):
+        why = "the model has no vision tower" if images > 0 else "a number of pictures"
+        raise _bad("images", f"images cannot be {images}: {why}.", "0, or a model with a tower")
     if not 0 < scored <= 1:
         raise _bad("scored", f"scored must be above 0 and at most 1 (got {scored}).", "a share")
     full = tuning == "full"
@@ -232,6 +237,7 @@ def make_training(
         sharding="none" if devices == 1 else sharding,
         cuda=device == "cuda",
         compiled=compiled,
+        images=images,
     )
 
 

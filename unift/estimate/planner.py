@@ -11,7 +11,7 @@ needs the fewest passes and still fits; the shortest step wins.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -89,7 +89,8 @@ class Choice:
 
 @dataclass(frozen=True, slots=True)
 class Layout:
-    """How a step is computed: the choices, what they need, how long a step takes."""
+    """How a step is computed: the choices, what they need, how long a step takes; `note` says what
+    a probe had to say about the memory."""
 
     micro_batch: int
     passes: int
@@ -100,6 +101,7 @@ class Layout:
     seconds_per_step: float
     fits: bool
     choices: tuple[Choice, ...] = ()
+    note: str = ""
 
     @property
     def recomputed(self) -> Checkpointing | int:
@@ -107,8 +109,16 @@ class Layout:
         return self.checkpointing if self.checkpointed_layers is None else self.checkpointed_layers
 
 
+# From the words of a layout and its memory by the formula to what probes say, and a note of it.
+Measured = Callable[[Mapping[str, Any], Memory], tuple[Memory, str]]
+
+
 def plan_layout(
-    shape: Shape, place: Hardware, step: Step, pinned: Mapping[str, Any] | None = None
+    shape: Shape,
+    place: Hardware,
+    step: Step,
+    pinned: Mapping[str, Any] | None = None,
+    measured: Measured | None = None,
 ) -> Layout:
     """The fastest layout of a step that fits on `place` with a margin.
 
@@ -118,6 +128,7 @@ def plan_layout(
         step: What is given.
         pinned: Settings that the user has fixed: any of ``micro_batch``, ``checkpointing``,
             ``checkpointed_layers``, ``optimizer``. They are kept even if nothing fits with them.
+        measured: What earlier probes of this model say, see `_probes.learnt`.
 
     Returns:
         The layout; the one that needs least, with `fits` False, when none fits.
@@ -140,7 +151,9 @@ def plan_layout(
         tried += [
             found
             for way, layers in _ways(shape, step, fixed)
-            for found in _micro_batches(shape, place, step, fixed, way, layers, optimizer, room)
+            for found in _micro_batches(
+                shape, place, step, fixed, way, layers, optimizer, room, measured
+            )
         ]
         fitting = [one for one in tried if one.fits]
         if fitting:
@@ -184,6 +197,7 @@ def _micro_batches(
     layers: int | None,
     optimizer: Optimizer,
     room: float,
+    measured: Measured | None,
 ) -> Iterator[Layout]:
     """The fewest passes that fit, and one more that does not, to show why; the smallest else."""
     if "micro_batch" in fixed:
@@ -194,7 +208,7 @@ def _micro_batches(
         sizes = sorted({math.ceil(step.sequences / count) for count in passes})
     found: Layout | None = None
     for size in sizes:
-        one = _layout(shape, place, step, size, way, layers, optimizer, room)
+        one = _layout(shape, place, step, size, way, layers, optimizer, room, measured)
         if found is not None and not one.fits:
             yield one
             break
@@ -214,6 +228,7 @@ def _layout(
     layers: int | None,
     optimizer: Optimizer,
     room: float,
+    measured: Measured | None,
 ) -> Layout:
     passes = math.ceil(step.sequences / micro_batch)
     # 8-bit states come with 16-bit weights (unift_local: full tuning with random rounding).
@@ -240,6 +255,20 @@ def _layout(
         compiled=step.compiled,
         device="cpu" if place.kind == "cpu" else "cuda",
     )
+    note = ""
+    if measured is not None:
+        words = {
+            "micro_batch": micro_batch,
+            "length": step.length,
+            "packing": step.packing,
+            "checkpointing": way,
+            "dtype": dtype,
+            "optimizer": optimizer,
+            "loss": step.loss,
+            "attention": step.attention,
+            "kernels": step.kernels,
+        }
+        memory, note = measured(words, memory)
     tokens = step.batch_size * step.mean
     filled = tokens / step.sequences
     duration = estimate_time(
@@ -277,6 +306,7 @@ def _layout(
         memory=memory,
         seconds_per_step=duration.terms["training"],
         fits=memory.device_gib <= room,
+        note=note,
     )
 
 
@@ -314,6 +344,8 @@ def _explained(
         size = f"the whole step in one pass, {need} at the peak"
     else:
         size = f"{need} at the peak; more in a pass would save no time"
+    if best.note:
+        size += f" ({best.note})"
     what = "packed sequences" if step.packing else "rows"
     choices = [
         Choice("micro_batch", best.micro_batch, size, "micro_batch" in fixed),
