@@ -26,23 +26,24 @@ HEAD = """\
 # Time of a step: every one that was timed
 
 `python benchmarks/memory/time_grid.py` on H100 80 GB cards (torch 2.11, CUDA 13, transformers 5.17,
-trl 1.16, peft 0.21, bitsandbytes 0.50), 2026-11-25, and stock layers from the memory grid of the two
-days; this page by `python benchmarks/memory/time_report.py`. Random weights of real shapes; three
+trl 1.16, peft 0.21, bitsandbytes 0.50), 2026-11-25, and stock layers of the memory grid, the day
+before; this page by `python benchmarks/memory/time_report.py`. Random weights of real shapes; three
 to six steps through unift's own trainer after two or three of warm-up; the median step counts.
 *ragged*: rows of log-normal length in packs; *packs*: rows of one length in packs (memory grid).
 
 **Halves.** A row's half follows from a hash of its settings, fixed in a commit before anything was
-measured. *fit*: constants are from these, by `fit_time.py`. *held out*: not read before the
-constants were committed, except that the seconds of all rows of the second session's first part had
-scrolled by in a log. *fresh*: written down and measured after the terms of the formula, and not
-looked at before the constants were committed; the first six are what the planner itself picks.
+measured. *fit*: constants are from these, by `fit_time.py`. *held out*: no constant or term was
+chosen by them, and their errors were not computed before the constants were committed (the bare
+seconds of the second session's rows, both halves, had been printed). *fresh*: written down and
+measured after the terms of the formula were chosen; not looked at before the constants were
+committed. Eleven were written, the session's time was enough for five.
 
 **Hosts.** Short passes wait for the processor that launches their kernels, and the hosts of the
-three sessions differed: by 0.86 and 1.39 times the first (fitted with the speeds). In the last two
-sessions one and the same step took up to twice as long as the one before: *spread* is the slowest
-over the fastest step of like work. A spread above 20% is the host's; such a row is listed and
-counted by itself. A run corrects its own estimate after a minute, and the next one like it
-(`unift/estimate/_paces.py`).
+three sessions differed: by 0.86 and 1.39 times the first (fitted with the speeds). In the last two,
+the same step could take up to twice as long as the one before; *spread* is the slowest over the
+fastest step of like work. Rows whose spread is above 20% are counted by themselves; this line was
+drawn after the errors were known. A run corrects its own estimate after a minute, and that of the
+next one like it (`unift/estimate/_paces.py`).
 
 Errors are estimate over measurement, less 1; negative: too short. **miss**: off by more than 15%.
 """

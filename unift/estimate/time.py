@@ -245,6 +245,6 @@ def estimate_time(
 
 _GPU_NOTE = (
     "speed: fitted on steps of 0.5 B to 70 B models on one H100 "
-    "(benchmarks/results/memory.md has every error), scaled by the card's data-sheet arithmetic "
+    "(benchmarks/results/time.md has every error), scaled by the card's data-sheet arithmetic "
     "and bandwidth; a run corrects it after a minute"
 )
