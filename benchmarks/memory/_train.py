@@ -152,7 +152,7 @@ def _adapt(run: Run, base: Any) -> tuple[Any, Any]:
     targets: Any = sorted(names)
     if any("vision" in name for name, _ in base.named_modules()):
         targets = r".*language_model.*\.(" + "|".join(sorted(names)) + ")"
-    product = run.product and not run.dora
+    product = run.product and not (run.dora or run.dropout)
     adapter = LoraConfig(
         r=run.rank,
         lora_alpha=2 * run.rank,
@@ -212,7 +212,7 @@ def make_trainer(
         "checkpointing": run.checkpointing if run.checkpointing != "none" else "full",
         "checkpointed_layers": run.checkpointed_layers,
         "attention": run.attention,
-        "fused_adapters": run.product and run.tuning != "full" and not run.dora,
+        "fused_adapters": run.product and run.tuning != "full" and not (run.dora or run.dropout),
         # The recipe's other word for TRL's own loss.
         "loss": "chunked" if run.product else "plain",
         "compile": run.compiled,

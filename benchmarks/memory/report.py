@@ -19,16 +19,13 @@ from typing import Any
 from _configs import Run, config_of
 from _peers import PEERS
 
-from unift import catalog
-from unift.estimate import Memory, Shape, _gpu_time, estimate_memory
-from unift.estimate._training import Training, make_training
+from unift.estimate import Memory, Shape, estimate_memory
 
 HERE = Path(__file__).parent
 ROWS = HERE / "rows.jsonl"
 RESULT = HERE.parent / "results" / "memory.md"
 _VARLEN = {"varlen": "varlen_repeated"}  # of the grid's own, for stock layers
 WORST, MEAN, UNDER = 0.10, 0.04, 0.03
-LATE = 0.15  # of time
 
 
 @dataclass(frozen=True)
@@ -128,7 +125,7 @@ def label(run: Run) -> str:
 
 
 HEAD = [
-    "# Memory and time: every configuration that was measured",
+    "# Memory: every configuration that was measured",
     "",
     "`python benchmarks/memory/grid.py` on one H100 80 GB HBM3 (torch 2.11, CUDA 13,",
     "transformers 5.17, trl 1.16, peft 0.21, bitsandbytes 0.50, Liger 0.8.5), 2026-11-24 and -25;",
@@ -264,7 +261,6 @@ def table(rows: list[Measured]) -> tuple[list[str], bool]:
         summary.append(_line(f"unift, reserved, {half}", reserved[held]))
     summary += [_line(f"{name}, allocated, held out", peers[name]) for name in names]
     summary += [_line(f"unift, allocated, †, {run}", before[run]) for run in sorted(before)]
-    summary += _times(rows)
     noted = [one for one in rows if "note" in one.row]
     if noted:
         summary += ["", "Left out of the figures above:", ""]
@@ -284,102 +280,6 @@ def table(rows: list[Measured]) -> tuple[list[str], bool]:
     ok = bool(held) and max(map(abs, held)) <= WORST and min(held) >= -UNDER
     ok = ok and sum(map(abs, held)) / len(held) <= MEAN
     return [*lines, *summary], ok
-
-
-_TIME_HEAD = [
-    "Counted work over speeds fitted to the fit half by `fit_time.py`. One constant, the bytes",
-    "that 8-bit AdamW with random rounding moves, was set by hand from its only row of the fit",
-    "half after the held-out row had been seen to be 31% short. **miss**: off by more than 15%.",
-    "Steps that kernel launches bound (short passes) scatter by 10 to 30% from one to the next.",
-    "Not timed: compiled layers (the second step still compiles), experts whose adapters peft",
-    "multiplies out, float32, other losses. These rows were measured before the layers were made",
-    "faster on 2026-11-25; speeds have to be fitted again after it. A step of the embedded model",
-    "on one CPU thread: 0.279 s estimated, 0.275 s measured, with the defaults set in view of it.",
-]
-
-
-def _times(rows: list[Measured]) -> list[str]:
-    """Seconds of a step, ours beside the fastest measured one, by half and by path."""
-    lines = [
-        "",
-        "## Time of a step",
-        "",
-        *_TIME_HEAD,
-        "",
-        "| rows | | mean | worst over | worst under |",
-    ]
-    lines.append("|---|--:|--:|--:|--:|")
-    every: list[str] = []
-    groups: dict[str, list[float]] = {}
-    for one in timed(rows):
-        run = one.run
-        real = min(one.row["step_seconds"][1:])
-        error = seconds(run) / real - 1
-        half = "held out" if run.held_out else "fit"
-        name = f"{'own path' if run.product else 'stock layers'}, {half}"
-        groups.setdefault(name, []).append(error)
-        miss = " **miss**" if abs(error) > LATE else ""
-        every.append(
-            f"| {label(run)} | {half} | {real:.3f} | {seconds(run):.3f} | {error:+.1%}{miss} |"
-        )
-    lines += [_line(name, errors) for name, errors in groups.items()]
-    return [
-        *lines,
-        "",
-        "| configuration | half | seconds | estimate | error |",
-        "|---|---|--:|--:|--:|",
-        *every,
-    ]
-
-
-def timed(rows: list[Measured]) -> list[Measured]:
-    """Rows whose steps were timed in a way that is estimated: no other losses, no plain float32."""
-    return [
-        one
-        for one in rows
-        if one.allocated is not None
-        and ("note" not in one.row or one.row.get("timed"))
-        and one.run.dtype != "fp32"
-        and one.run.loss == "chunked"
-        and not one.run.dora
-        and one.run.attention != "eager"
-        and not one.run.compiled  # the second step still compiles
-        and "slow_host" not in one.row  # a host that was busy with other work
-        and "Moonlight" not in one.run.model  # peft multiplies its experts' adapters out
-    ]
-
-
-def seconds(run: Run, speeds: _gpu_time.Speeds = _gpu_time.SPEEDS) -> float:
-    """Our estimate for one step: the passes of the grid's own set-up, then the optimiser."""
-    card = catalog.gpu("h100")
-    assert card.bf16_tflops is not None
-    assert card.bandwidth_gb_s is not None
-    shape = Shape.from_config(config_of(run.model))
-    training = _training(run, shape)
-    row = run.length / run.rows_per_pack if run.product and run.rows_per_pack else run.length
-    one = _gpu_time.pass_seconds(
-        shape,
-        training,
-        float(training.tokens),
-        float(row),
-        tflops=card.bf16_tflops,
-        bandwidth=card.bandwidth_gb_s,
-        speeds=speeds,
-    )
-    step = _gpu_time.optimizer_seconds(shape, training, card.bandwidth_gb_s, speeds)
-    return one * run.passes + step
-
-
-def _training(run: Run, shape: Shape) -> Training:
-    return make_training(
-        shape,
-        adapter_dtype=None,
-        vision=False,
-        devices=1,
-        sharding="none",
-        device="cuda",
-        **_words(run),
-    )
 
 
 def _line(name: str, errors: list[float]) -> str:

@@ -13,6 +13,7 @@ from unift.provider import EventKind, Plan
 from unift_local import checkpoint as checkpoints
 from unift_local import correction
 from unift_local.guards import check_finite
+from unift_local.pacing import Clock
 from unift_local.rundir import EventLog, EventReader, RunDir
 from unift_local.worker import StopRequest
 
@@ -50,6 +51,8 @@ class Journal(TrainerCallback):
         self._total, self._per_epoch = total_steps, steps_per_epoch
         self._eval_steps, self._patience, self._keep = eval_steps, patience, keep
         self._evaluates, self._learning_rate = evaluates, learning_rate
+        self.clock = Clock(run.pid_file.stat().st_mtime if run.pid_file.exists() else time.time())
+        self._fresh = 0  # tokens of the step that goes on
         self._lived = progress.trained_seconds
         self._began = self._last_event = time.perf_counter()
         self._first_step = progress.step
@@ -73,16 +76,20 @@ class Journal(TrainerCallback):
     def add_tokens(self, tokens: int) -> None:
         """Real tokens (no padding) that went through a training step."""
         self._tokens += tokens
+        self._fresh += tokens
         self.progress.tokens += tokens
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         self._began = self._last_event = time.perf_counter()
+        self.clock.begin()
 
     def on_step_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         self._step_began = time.perf_counter()
 
     def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         step = state.global_step
+        self.clock.step(self._fresh)
+        self._fresh = 0
         due = step % self._eval_steps == 0 or step % self._per_epoch == 0 or step >= self._total
         control.should_log = True
         control.should_evaluate = due and self._evaluates
@@ -125,7 +132,8 @@ class Journal(TrainerCallback):
         elapsed = now - self._began
         if correction.due(elapsed, done, self._total):
             estimate, left = self._estimate, self.last_metrics["eta_seconds"]
-            said, figures = correction.corrected(estimate, self._lived + elapsed, left)
+            since = self._lived + self.clock.started + elapsed
+            said, figures = correction.corrected(estimate, since, left)
             self.last_metrics |= figures
             if not self._corrected and step < self._total:
                 self._corrected = True
@@ -139,6 +147,7 @@ class Journal(TrainerCallback):
         metrics: dict[str, float] = kwargs["metrics"]
         step, loss = state.global_step, metrics["eval_loss"]
         check_finite(loss, "validation loss", step, self._learning_rate)
+        self.clock.evaluated(metrics["eval_runtime"])
         now = self.progress
         better = now.best_loss is None or loss < now.best_loss
         now.last_loss = loss
@@ -174,6 +183,7 @@ class Journal(TrainerCallback):
         folder = self._run.checkpoints
         checkpoints.mark_complete(checkpoints.path_of(folder, step), now)
         checkpoints.rotate(folder, self._keep, now.best_step)
+        self.clock.saved()
         at = str(checkpoints.path_of(folder, step))
         self._tell("checkpoint", f"checkpoint at step {step}", step=step, folder=at)
 

@@ -23,7 +23,7 @@ def corrected(
 
     Args:
         estimate: The estimate of the plan; empty for a model without formula.
-        elapsed: Seconds since the first step began, those of earlier lives of the run included.
+        elapsed: Seconds since the run's process began, training of its earlier lives included.
         remaining: Seconds left at the speed so far, evaluations and checkpoints included.
     """
     hours = (elapsed + remaining) / 3600

@@ -75,7 +75,7 @@ def plan_estimate(
             gpu="cpu" if values["device"] == "cpu" else None,
             rank=values.get("rank", 16),
             targets=known_targets(values.get("targets"), shape),
-            setup=_setup(values, data),
+            setup=setup_of(values, data),
             subject=_subject(base.reference, fingerprints, values),
         ),
     )
@@ -99,7 +99,7 @@ def keep_probe(plan: Plan, lengths: Sequence[int], found: Measured, why: Sequenc
     shape = read_shape(folder)
     base = Base(plan.spec.model, shape, str(folder / "config.json"))
     share = plan.payload["trained_tokens"] / max(1, plan.payload["tokens"])
-    setup = _setup(values, Data(list(lengths), [], round(share * sum(lengths))))
+    setup = setup_of(values, Data(list(lengths), [], round(share * sum(lengths))))
     tokens, passes = sum(found.lengths), len(found.passes)
     rows = max(1, math.ceil(len(found.lengths) / passes))
     packed = values["packing"]
@@ -158,7 +158,8 @@ def _subject(reference: str, prints: Mapping[str, str], values: Mapping[str, Any
     return probes.digest(reference, prints.get("data"), chosen)
 
 
-def _setup(values: Mapping[str, Any], data: Data) -> Setup:
+def setup_of(values: Mapping[str, Any], data: Data) -> Setup:
+    """The settings of a plan in the estimate's words."""
     batch, micro = values["batch_size"], values["micro_batch"]
     mean = sum(data.train) / len(data.train)
     if values["packing"]:
@@ -174,7 +175,7 @@ def _setup(values: Mapping[str, Any], data: Data) -> Setup:
         length=length,
         filled=max(1, round(filled)),
         packing=values["packing"],
-        row=mean,
+        row=sum(one * one for one in data.train) / sum(data.train),
         checkpointing=(
             values.get("checkpointing", "full") if values["gradient_checkpointing"] else "none"
         ),
@@ -189,10 +190,17 @@ def _setup(values: Mapping[str, Any], data: Data) -> Setup:
         kernels="adapters" if values.get("fused_adapters") else "torch",
         scored=max(1, data.trained) / max(1, sum(data.train)),
         dropout=values.get("dropout", 0.0),
-        evaluations=math.ceil(values["total_steps"] / values["eval_steps"]) + 1,
+        evaluations=_evaluations(values, len(data.train)),
         threads=values["threads"],
         compiled=bool(values["compile"]),
     )
+
+
+def _evaluations(values: Mapping[str, Any], rows: int) -> int:
+    """Before the first step, every so many steps, at the end of each epoch and of the run."""
+    total, often = values["total_steps"], values["eval_steps"]
+    epoch = math.ceil(rows / values["batch_size"])
+    return 1 + len({*range(often, total + 1, often), *range(epoch, total + 1, epoch), total})
 
 
 def optimizer_word(values: Mapping[str, Any]) -> Optimizer:

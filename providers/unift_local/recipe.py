@@ -6,7 +6,7 @@ import logging
 import time
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, cast
 
@@ -25,7 +25,7 @@ from trl.trainer.sft_trainer import SFTTrainer
 from unift.data.rendering import render_all, stop_token_ids
 from unift.provider import Plan, State, Status
 from unift_local import checkpoint as checkpoints
-from unift_local import export, fused, guards, probing, replan, speed
+from unift_local import export, fused, guards, pacing, probing, replan, speed
 from unift_local.callbacks import Journal, memory_gib
 from unift_local.late import Late
 from unift_local.loss import chunked_cross_entropy, plain_head
@@ -73,6 +73,10 @@ def run(folder: RunDir, stop: StopRequest) -> Status:
             if last is None and plan.payload["validation_rows"]:
                 trainer.evaluate()
             trainer.train(resume_from_checkpoint=str(last[0]) if last else None)
+            with suppress(OSError):  # a disk that takes no record is no reason to fail
+                kept = pacing.keep(plan, trainer.row_lengths, journal.clock)
+                if kept is not None:
+                    log.write("log", kept.kept())
         if journal.cancelled:
             ended = _stopped(stop, progress, True)
             log.write("status", ended.word, step=progress.step)

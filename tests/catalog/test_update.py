@@ -46,7 +46,16 @@ def test_a_new_card_is_known_and_a_later_update_keeps_it(tmp_path: Path) -> None
 
 
 @pytest.mark.parametrize(
-    "content", [{"gpus": [{**CARD, "bf16_tflops": -1}]}, {"gpu": [CARD]}, [], {}, {"gpus": []}]
+    "content",
+    [
+        {"gpus": [{**CARD, "bf16_tflops": -1}]},
+        {"gpus": [{**CARD, "as_of": "2999-01-01"}]},
+        {"gpus": [{**CARD, "currency": "EUR"}]},
+        {"gpu": [CARD]},
+        [],
+        {},
+        {"gpus": []},
+    ],
 )
 def test_what_does_not_fit_changes_nothing(tmp_path: Path, own_home: Path, content: object) -> None:
     with pytest.raises(UsageError):

@@ -188,6 +188,27 @@ def test_estimate_takes_names_with_commas_or_all(cli: Cli) -> None:
         assert "commas" in refused.err
 
 
+def test_estimate_that_finds_no_way_says_which_comes_nearest(cli: Cli) -> None:
+    base = ("estimate", "--model", "Qwen/Qwen3-8B", "--rows", "1000", "--gpu", "h100")
+    base = (*base, "--providers", "local-lora,tinker")
+    refused = cli(*base, "--budget", "0.01", "--deadline", "0.001")
+    assert refused.status == 4
+    assert "cheapest: local-lora" in refused.err
+    assert "fastest: local-lora" in refused.err
+    assert cli(*base, "--budget", "100", "--deadline", "10").status == 0
+    for wrong in ("nan", "-1", "0"):
+        assert cli(*base, "--budget", wrong).status == 2
+
+
+def test_the_table_of_an_estimate_is_whole_in_a_pipe(cli: Cli) -> None:
+    base = ("estimate", "--model", "Qwen/Qwen3-8B", "--rows", "1000", "--traffic", "200000")
+    shown = cli(*base, "--providers", "openai,local-lora", "--gpu", "h100").out
+    head, *rows = shown.splitlines()[:6]
+    assert "USD/month" in head
+    assert any("gpt-4.1-mini-2025-04-14" in row and "2027-01-14" in row for row in rows)
+    assert "\u2026" not in shown
+
+
 def test_ctrl_c_stops_following_not_training(capitals: str) -> None:
     command = [sys.executable, "-m", "unift", *TRAIN, "--data", capitals]
     command += ["--option", "echo.steps=1000000"]

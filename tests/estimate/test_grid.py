@@ -77,19 +77,6 @@ def _usable(one: Any) -> bool:
     return one.allocated is not None and "note" not in one.row
 
 
-@pytest.mark.parametrize("held_out", [False, True])
-def test_time_of_the_products_own_steps(report: ModuleType, held_out: bool) -> None:
-    own = [
-        one
-        for one in report.timed(report.read())
-        if one.run.product and one.run.held_out is held_out
-    ]
-    errors = [abs(report.seconds(one.run) / min(one.row["step_seconds"][1:]) - 1) for one in own]
-    assert len(errors) >= 14
-    assert sum(errors) / len(errors) < 0.10
-    assert sum(error <= 0.15 for error in errors) >= 0.85 * len(errors)
-
-
 def test_the_planners_picks_ran_and_the_next_size_was_no_faster(report: ModuleType) -> None:
     rows = {one.run.key: one for one in report.read() if one.run.product}
     ran = 0

@@ -14,6 +14,7 @@ import pytest
 from unift import catalog
 from unift.errors import DataError, LimitError, UsageError
 from unift.estimate import Estimate, check_budget, estimate
+from unift.estimate._break_even import break_even_words
 from unift.spec import Budget
 
 QWEN = "Qwen/Qwen3-8B"
@@ -329,3 +330,54 @@ def test_an_undated_name_is_the_snapshot_that_it_stands_for() -> None:
     short = estimate(model="gpt-4o-mini", rows=100).row("openai")
     assert short.price_usd == dated.price_usd is not None
     assert short.available == dated.available
+
+
+def _even(**given: Any) -> dict[str, Any]:
+    found = estimate(
+        model=QWEN,
+        tokens=1e6,
+        gpu="h100",
+        traffic={"answers_per_month": 1e5, "prompt_tokens": 1000, "answer_tokens": 500},
+        **given,
+    ).break_even
+    assert found is not None
+    return found
+
+
+def test_a_card_that_costs_nothing_wins_at_any_traffic() -> None:
+    free = _even(providers=["tinker", "local-lora"], usd_per_hour=0)
+    assert free["answers_per_month"] == 0
+    assert free["cheaper_at_your_traffic"] == "gpu"
+    assert "at any traffic" in break_even_words(free)
+
+
+def test_an_endpoint_by_the_hour_costs_the_same_whatever_the_traffic() -> None:
+    dear = _even(providers=["together", "local-lora"], usd_per_hour=20.0)
+    assert dear["answers_per_month"] is None
+    assert dear["cheaper_at_your_traffic"] == "api"
+    assert "never" in break_even_words(dear)
+    cheap = _even(providers=["together", "local-lora"], usd_per_hour=2.0)
+    assert cheap["answers_per_month"] == 0
+    assert cheap["api"]["usd_per_month"] == pytest.approx(730 * 6.49)
+    # A vendor's endpoint is no card of one's own.
+    assert estimate(model=QWEN, tokens=1e6, providers=["together", "tinker"]).break_even is None
+
+
+def test_a_price_with_one_side_unknown_is_no_price(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    known = catalog.model(MINI, "openai").model_dump(mode="json")
+    known["tuned_price"] = {"input": 0.3}
+    (tmp_path / "catalog.json").write_text(json.dumps({"models": [known]}))
+    monkeypatch.setenv("UNIFT_HOME", str(tmp_path))
+    row = estimate(model=MINI, tokens=1e6, providers="openai", traffic=100).rows[0]
+    assert row.price_usd == pytest.approx(9.0)
+    assert row.usd_per_1000_answers is None
+    assert row.untuned_usd_per_1000_answers is not None
+
+
+@pytest.mark.parametrize("much", [0, float("nan"), float("inf")])
+def test_traffic_has_to_be_a_number_of_answers(much: float) -> None:
+    with pytest.raises(UsageError) as caught:
+        estimate(model=QWEN, tokens=1, traffic=much)
+    assert "leave traffic out" in caught.value.fix

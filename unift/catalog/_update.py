@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -26,8 +26,8 @@ class Update:
 
     path: Path
     entries: dict[str, int]
-    oldest: str | None
-    newest: str | None
+    oldest: str
+    newest: str
 
 
 def update(source: str) -> Update:
@@ -74,6 +74,17 @@ def update(source: str) -> Update:
             where=source,
             fix=f"give any of {', '.join(Catalog.model_fields)}",
         )
+    days = sorted(
+        one.as_of.isoformat() for name in Catalog.model_fields for one in getattr(theirs, name)
+    )
+    tomorrow = (datetime.now(UTC) + timedelta(days=1)).date().isoformat()  # for time zones
+    if days[-1] > tomorrow:
+        raise UsageError(
+            f"A fact was read on {days[-1]}, which lies ahead: it would never count as old.",
+            code="catalog_invalid",
+            where=f"{source}: as_of",
+            fix="give the day on which it was read; nothing was changed",
+        )
     named = os.environ.get("UNIFT_CATALOG")
     path = Path(named).expanduser() if named else home() / "catalog.json"
     kept = Catalog()
@@ -86,10 +97,7 @@ def update(source: str) -> Update:
     path.parent.mkdir(parents=True, exist_ok=True)
     draft.write_text(both.model_dump_json(indent=1, exclude_defaults=True), encoding="utf-8")
     draft.replace(path)
-    days = sorted(
-        one.as_of.isoformat() for name in Catalog.model_fields for one in getattr(theirs, name)
-    )
-    return Update(path, entries, days[0] if days else None, days[-1] if days else None)
+    return Update(path, entries, days[0], days[-1])
 
 
 def _read(path: Path) -> str:

@@ -17,6 +17,9 @@ if TYPE_CHECKING:
 def command(
     model: Annotated[str, typer.Option(help="demo, a folder, a hub id, or a vendor's model id.")],
     data: Annotated[str | None, typer.Option(help="Chat JSONL to count, or demo:train.")] = None,
+    validation: Annotated[
+        str | None, typer.Option(help="Rows to watch; evaluating them takes time.")
+    ] = None,
     tokens: Annotated[
         int | None, typer.Option(help="Tokens of one epoch, instead of --data.")
     ] = None,
@@ -56,7 +59,9 @@ def command(
 ) -> None:
     """Estimate memory, time and price, with the source and date of every figure."""
     import unift
+    from unift.estimate._resolve import check_numbers
 
+    check_numbers({"--budget": budget, "--deadline": deadline}, {})
     sizes = {"prompt_tokens": prompt_tokens, "answer_tokens": answer_tokens}
     given = {name: value for name, value in sizes.items() if value is not None}
     if given and traffic is None:
@@ -69,6 +74,7 @@ def command(
     found = unift.estimate(
         model=model,
         data=data,
+        validation=validation,
         tokens=tokens,
         rows=rows,
         epochs=epochs,
@@ -98,6 +104,7 @@ def command(
         if row["available"] and row["fits"] is not False and _within(row, budget, deadline)
     ]
     if not able:
+        err.print(_why_not(document["rows"], budget, deadline), markup=False)
         raise typer.Exit(4)
     if not json and (budget is not None or deadline is not None):
         names = ", ".join(f"{row['provider']} {row['model']}" for row in able)
@@ -125,22 +132,50 @@ def _within(row: dict[str, Any], budget: float | None, deadline: float | None) -
     )
 
 
+def _why_not(rows: list[dict[str, Any]], budget: float | None, deadline: float | None) -> str:
+    """Why the exit status is 4, and which way comes nearest."""
+    able = [row for row in rows if row["available"] and row["fits"] is not False]
+    if not able:
+        return "none of these ways can train the model: the table says why"
+    limits = [f"${budget:,.2f}"] if budget is not None else []
+    limits += [f"{deadline:g} hours"] if deadline is not None else []
+    said = f"none of these ways is known to stay within {' and '.join(limits)}"
+    priced = [row for row in able if row["price_usd"] is not None]
+    timed = [row for row in able if row["hours"] is not None]
+    if budget is not None and priced:
+        best = min(priced, key=lambda row: row["price_usd"])
+        said += f"; cheapest: {best['provider']}, ${best['price_usd']:,.2f}"
+    if deadline is not None and timed:
+        best = min(timed, key=lambda row: row["hours"])
+        said += f"; fastest: {best['provider']}, {best['hours']:.3g} hours"
+    return said
+
+
 def show(found: Estimate) -> None:
     """One line a provider, then what the figures rest on."""
+    from rich.console import Console
     from rich.table import Table
 
     document = found.as_dict()
     running = any(row["usd_per_month"] is not None for row in document["rows"])
+    # A file or a pipe has no width of its own.
+    place = out if out.is_terminal else Console(file=out.file, width=160, highlight=False)
+    ends = any(row["ends_on"] for row in document["rows"]) and place.width >= 110
     names = ["provider", "model", "fits", "GiB", "hours", "USD"]
     names += ["USD/1,000", "USD/month"] if running else []
-    table = Table(*names, "yours", "ends on", box=None, pad_edge=False)
+    table = Table(
+        *names, "yours", *(["ends on"] if ends else []), box=None, pad_edge=False, padding=(0, 1)
+    )
+    for column in table.columns:
+        column.no_wrap = column.header != "model"  # only a long name may take two lines
+    table.columns[1].overflow, table.columns[1].min_width = "fold", 15
     for column in table.columns[3 : len(names)]:
         column.justify = "right"
     for row in document["rows"]:
         memory: dict[str, float | None] = row["memory"] or {}
         table.add_row(
             row["provider"],
-            row["model"],
+            row["model"] + (f"\nends {row['ends_on']}" if row["ends_on"] and not ends else ""),
             {True: "yes", False: "no", None: "-"}[row["fits"]],
             _number(memory.get("reserved_gib"), ".1f"),
             _number(row["hours"], ".3g"),
@@ -154,16 +189,19 @@ def show(found: Estimate) -> None:
                 else []
             ),
             {True: "yes", False: "no", None: "-"}[row["weights_yours"]],
-            row["ends_on"] or "-",
+            *([row["ends_on"] or "-"] if ends else []),
         )
-    out.print(table)
+    place.print(table)
     _notes("what this rests on", {row["provider"]: row["assumptions"] for row in document["rows"]})
     _notes(
         "sources",
         {row["provider"]: [_source(one) for one in row["sources"]] for row in document["rows"]},
     )
     if found.break_even:
-        out.print(_break_even(found.break_even), markup=False)
+        from unift.estimate._break_even import break_even_words
+
+        said = [break_even_words(found.break_even), *found.break_even["assumptions"]]
+        out.print("\nbreak-even: " + "; ".join(said), markup=False)
 
 
 def _notes(title: str, by_provider: dict[str, list[str]]) -> None:
@@ -183,17 +221,6 @@ def _source(one: dict[str, Any]) -> str:
     stale = ", check it before relying on it" if one.get("stale") else ""
     place = "; ".join(one["source"])
     return f"{one['what']}: {place} ({one['as_of']}, {one['age_days']} days old{stale})"
-
-
-def _break_even(found: dict[str, Any]) -> str:
-    api, gpu = found["api"], found["gpu"]
-    return (
-        f"\nbreak-even: from {found['answers_per_month']:,} answers a month a "
-        f"{gpu['hardware']} of your own (${gpu['usd_per_month']:,.0f} a month) costs less than "
-        f"{api['provider']} (${api['usd_per_answer'] * 1000:.3g} per 1,000 answers of "
-        f"{found['answer_tokens']:.0f} tokens to prompts of {found['prompt_tokens']:.0f}); "
-        + "; ".join(found["assumptions"])
-    )
 
 
 def _number(value: float | None, form: str) -> str:

@@ -53,12 +53,14 @@ def make_traffic(given: int | float | Mapping[str, float] | None) -> Traffic | N
                 where=f"traffic.{key}",
                 fix=did_you_mean(key, fields),
             )
-        if value <= 0:
+        if not 0 < value < float("inf"):
             raise UsageError(
-                f"traffic.{key} must be above 0 (got {value}).",
+                f"traffic.{key} must be above 0 (got {value:g}).",
                 code="bad_setting",
                 where=f"traffic.{key}",
-                fix="give answers per month and tokens per answer",
+                fix="give answers a month, or leave traffic out while nobody asks"
+                if key == "answers_per_month"
+                else "give tokens, or leave it out for those of the training rows",
             )
     if "answers_per_month" not in values:
         raise UsageError(
@@ -73,35 +75,51 @@ def make_traffic(given: int | float | Mapping[str, float] | None) -> Traffic | N
 def break_even(
     rows: Sequence[Row], traffic: Traffic | None, work: Workload | None
 ) -> dict[str, Any] | None:
-    """Answers per month above which the cheapest rented GPU beats the cheapest per-answer price.
+    """Answers a month from which the cheapest hardware of one's own costs less than a vendor.
 
-    None unless the rows hold both a vendor's price per token and an hourly price of hardware.
-    The GPU is taken as running all month (730 hours) and able to keep up.
+    The vendor is the one with the lowest price per answer; where none has one, the one whose
+    endpoint costs least by the hour. ``answers_per_month`` is 0 where the hardware costs less
+    whatever the traffic, None where it never does. None altogether unless the rows hold both sides.
+    The hardware is taken as running all month (730 hours) and able to keep up.
     """
     from unift.estimate.money import answers_cost
 
     if work is None:
         return None
     sizes = (traffic or Traffic(1.0)).sizes(work)
-    hosted = [
-        (answers_cost(row.tuned_price, *sizes) / 1000, row)
-        for row in rows
-        if row.tuned_price is not None and row.running_usd_per_hour is None
-    ]
     owned = [
         (row.running_usd_per_hour * _HOURS_PER_MONTH, row)
         for row in rows
-        if row.running_usd_per_hour and row.fits is not False
+        if row.hardware and row.running_usd_per_hour is not None and row.fits is not False
     ]
-    if not hosted or not owned:
+    per_answer = [
+        (usd / 1000, row)
+        for row in rows
+        if row.tuned_price is not None
+        and row.running_usd_per_hour is None
+        and (usd := answers_cost(row.tuned_price, *sizes)) is not None
+    ]
+    by_hour = [
+        (row.running_usd_per_hour * _HOURS_PER_MONTH, row)
+        for row in rows
+        if not row.hardware and row.available and row.running_usd_per_hour is not None
+    ]
+    if not owned or not (per_answer or by_hour):
         return None
-    per_answer, api = min(hosted, key=lambda pair: pair[0])
     monthly, gpu = min(owned, key=lambda pair: pair[0])
-    if per_answer <= 0:
-        return None
+    each, fixed = 0.0, 0.0
+    if per_answer:
+        each, api = min(per_answer, key=lambda pair: pair[0])
+    else:
+        fixed, api = min(by_hour, key=lambda pair: pair[0])
     result: dict[str, Any] = {
-        "answers_per_month": round(monthly / per_answer),
-        "api": {"provider": api.provider, "model": api.model, "usd_per_answer": per_answer},
+        "answers_per_month": _crossing(monthly, fixed, each),
+        "api": {
+            "provider": api.provider,
+            "model": api.model,
+            "usd_per_answer": each,
+            "usd_per_month": round(fixed, 2),
+        },
         "gpu": {
             "provider": gpu.provider,
             "model": gpu.model,
@@ -116,6 +134,32 @@ def break_even(
         ],
     }
     if traffic is not None:
-        api_month = per_answer * traffic.answers_per_month
+        api_month = fixed + each * traffic.answers_per_month
         result["cheaper_at_your_traffic"] = "gpu" if monthly < api_month else "api"
     return result
+
+
+def _crossing(monthly: float, fixed: float, each: float) -> int | None:
+    """Answers a month at which `fixed` and `each` per answer come to `monthly`."""
+    if monthly <= fixed:
+        return 0
+    return round((monthly - fixed) / each) if each > 0 else None
+
+
+def break_even_words(found: Mapping[str, Any]) -> str:
+    """A break-even as a sentence."""
+    api, gpu, point = found["api"], found["gpu"], found["answers_per_month"]
+    own = f"one {gpu['hardware']} of your own (${gpu['usd_per_month']:,.0f} a month)"
+    if api["usd_per_answer"]:
+        price = (
+            f"${api['usd_per_answer'] * 1000:.3g} per 1,000 answers of "
+            f"{found['answer_tokens']:.0f} tokens to prompts of {found['prompt_tokens']:.0f}"
+        )
+    else:
+        price = f"${api.get('usd_per_month', 0):,.0f} a month, whatever the traffic"
+    vendor = f"{api['provider']} ({price})"
+    if point is None:
+        return f"{own} never costs less than {vendor}"
+    if point == 0:
+        return f"{own} costs less than {vendor} at any traffic"
+    return f"from {point:,} answers a month {own} costs less than {vendor}"

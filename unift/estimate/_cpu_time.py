@@ -56,7 +56,11 @@ class CpuSpeed:
         rate = (fp32 if run.width == 4 else bf16) * 1e9 * _PRODUCTS
         rate *= _QLORA if run.tuning == "qlora" else 1.0
         seconds = one.products / rate + one.attention / (rate * _ATTENTION)
-        return seconds + one.bytes / (gb_s * 1e9 * _BYTES) + one.phases * shape.layers * _LAYER
+        return (
+            seconds
+            + (one.bytes + one.adapters) / (gb_s * 1e9 * _BYTES)
+            + one.phases * shape.layers * _LAYER
+        )
 
     def note(self) -> str:
         """What the estimate says about it."""

@@ -38,19 +38,23 @@ _PCIE = 30.0
 class Speeds:
     """What was measured. Shares are of the card's data sheet; launches are seconds of the
     processor per layer and phase (forward, backward and recomputing are one each); `compiled` is
-    the share of them that compiled layers leave, not measured by the grid."""
+    the share of them that compiled layers leave. `cast` is the share of the bus that stock adapters
+    reach, above 1 where their tensors stay in the cache."""
 
-    products: float = 0.698
-    bandwidth: float = 0.872
-    causal: float = 0.551
-    dense: float = 0.512
-    four_bit: float = 0.95
-    layer: float = 2.02e-3
-    adapters: float = 0.60e-3
-    quantised: float = 1.80e-3
-    fused: float = 2.81e-3
-    compiled: float = 0.4
-    step: float = 25e-3
+    products: float = 0.79
+    bandwidth: float = 0.818
+    causal: float = 0.580
+    dense: float = 0.400
+    four_bit: float = 0.842
+    layer: float = 2.04e-3
+    adapters: float = 1.50e-3
+    quantised: float = 1.93e-3
+    fused: float = 3.84e-3
+    compiled: float = 0.405
+    cast: float = 0.866
+    experts: float = 2.83e-3
+    again: float = 1.81
+    step: float = 13.7e-3
 
 
 SPEEDS = Speeds()
@@ -64,8 +68,10 @@ class Work:
     attention: float
     dense: bool
     bytes: float
+    adapters: float
     dequantised: float
     phases: float
+    again: float
 
 
 def product_flops(
@@ -102,7 +108,9 @@ def work(shape: Shape, run: Training, tokens: float, row: float, *, training: bo
     backward = 2.0 if run.full else 1.0
     moved = shape.layers * tokens * _elementwise(shape, run) * elementwise
     forward, back = _adapters(shape, run)
-    moved += tokens * (forward * (1 + again) + back) if training else tokens * forward
+    adapters = tokens * (forward * (1 + again) + back) if training else tokens * forward
+    merged = _merged(shape, run)
+    adapters += merged * (_MERGE * (1 + again) + _UNMERGE) if training else merged * _MERGE
     moved += _product_bytes(shape, run, tokens) * ((1 + again + backward) if training else 1.0)
     moved += _loss(shape, run, tokens * scored, training)
     if run.mixed:  # autocast makes a 16-bit copy of every weight, and widens every gradient
@@ -112,7 +120,8 @@ def work(shape: Shape, run: Training, tokens: float, row: float, *, training: bo
     four_bit = shape.quantised_parameters if run.tuning == "qlora" else 0
     return Work(
         products=tokens
-        * product_flops(shape, full=run.full, recomputed=again, scored=scored, training=training),
+        * product_flops(shape, full=run.full, recomputed=again, scored=scored, training=training)
+        + (2.0 * tokens * merged * shape.experts_per_token / shape.experts if merged else 0.0),
         attention=tokens
         * attention_flops(
             shape,
@@ -122,8 +131,10 @@ def work(shape: Shape, run: Training, tokens: float, row: float, *, training: bo
         ),
         dense=dense,
         bytes=moved,
+        adapters=adapters,
         dequantised=four_bit * 2.6 * phases,
         phases=phases,
+        again=again if training else 0.0,
     )
 
 
@@ -169,6 +180,21 @@ def _adapters(shape: Shape, run: Training) -> tuple[float, float]:
     return 2.0 * inputs + 12.0 * outputs + mask, 8.0 * inputs + 12.0 * outputs + mask
 
 
+# Bytes a weight of experts whose adapters peft multiplies out (`ParamWrapper`, float32 halves):
+# the product of the halves is written, scaled, cast and added to the base; going back, the gradient
+# of the sum is written, cast, scaled and multiplied with either half.
+_MERGE, _UNMERGE = 24.0, 22.0
+
+
+def _merged(shape: Shape, run: Training) -> float:
+    """Weights of experts that are multiplied out with their adapters in each forward phase."""
+    if not run.adapts_experts(shape):
+        return 0.0
+    gate, _, down = shape.expert_targets
+    parts = (2 if gate in run.adapted else 0) + (1 if down in run.adapted else 0)
+    return float(parts * shape.expert_layers * shape.experts * shape.hidden * shape.mlp)
+
+
 def _product_bytes(shape: Shape, run: Training, tokens: float) -> float:
     """Bytes that the layers' products move once: weights, inputs and outputs."""
     total = 0.0
@@ -202,17 +228,23 @@ def pass_seconds(
     tflops: float,
     bandwidth: float,
     training: bool = True,
+    host: float = 1.0,
     speeds: Speeds = SPEEDS,
 ) -> float:
-    """Seconds of one pass over `tokens` on a card of so many bf16 TFLOP/s and GB/s."""
+    """Seconds of one pass over `tokens` on a card of so many bf16 TFLOP/s and GB/s, beside a
+    processor that takes `host` times as long as the one that was measured."""
     one = work(shape, run, tokens, row, training=training)
     peak = tflops * 1e12 * (_FP32_SHARE if run.width == 4 else 1.0)
     bus = bandwidth * 1e9
     card = one.products / (peak * speeds.products)
     card += one.attention / (peak * (speeds.dense if one.dense else speeds.causal))
     card += one.bytes / (bus * speeds.bandwidth) + one.dequantised / (bus * speeds.four_bit)
-    host = shape.layers * one.phases * _launch(run, speeds)
-    seconds = (card**4 + host**4) ** 0.25
+    card += one.adapters / (bus * (speeds.bandwidth if run.fused else speeds.cast))
+    # Recomputing goes through hooks that keep nothing: more of the processor for the same kernels.
+    phases = one.phases + one.again * (speeds.again - 1)
+    launching = shape.layers * phases * _launch(run, speeds)
+    launching += shape.expert_layers * phases * speeds.experts
+    seconds = (card**4 + (host * launching) ** 4) ** 0.25
     if run.checkpointing == "offloaded" and training:
         moved = 2.0 * shape.layers * tokens * shape.hidden * run.stream
         seconds += moved / (_PCIE * 1e9)

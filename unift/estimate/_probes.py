@@ -105,7 +105,8 @@ def corrected(
     same = probe.subject == subject
     age = f"{probe.age_days} days ago" if probe.age_days else "today"
     of = "this training" if same else f"{probe.model}, other rows or settings"
-    note = f"memory and time corrected by a probe of {of}, {age} on this device and these libraries"
+    what = "memory" if duration is None else "memory and time"
+    note = f"{what} corrected by a probe of {of}, {age} on this device and these libraries"
     if probe.allocated_gib is not None:
         memory = _memory(probe, same, memory)
     elif probe.resident_gib is not None and same:

@@ -63,6 +63,8 @@ class Row:
             return self
         price, fact = found
         usd = answers_cost(price, prompt, answer)
+        if usd is None:
+            return self
         monthly = usd * traffic.answers_per_month / 1000
         note = f"{self.model} untuned: ${usd:.3g} per 1,000 answers, ${monthly:,.2f} a month"
         cited = {"what": "price of untuned answers", **fact.citation()}
@@ -74,8 +76,8 @@ class Row:
         )
 
     def _tuned(self, traffic: Traffic, prompt: float, answer: float) -> Row:
-        if self.tuned_price is not None:
-            thousand = answers_cost(self.tuned_price, prompt, answer)
+        thousand = self.tuned_price and answers_cost(self.tuned_price, prompt, answer)
+        if thousand is not None:
             monthly = thousand * traffic.answers_per_month / 1000
             monthly += (self.running_usd_per_hour or 0.0) * HOURS_PER_MONTH
             return replace(self, usd_per_1000_answers=thousand, usd_per_month=monthly)

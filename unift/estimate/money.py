@@ -153,10 +153,13 @@ def electricity_cost(hours: float, *, watts: float, usd_per_kwh: float) -> Cost:
     return Cost(usd, usd, usd, (f"{watts:g} W at ${usd_per_kwh:g} per kWh",), ())
 
 
-def answers_cost(price: catalog.TokenPrice, prompt_tokens: float, answer_tokens: float) -> float:
-    """US dollars for 1,000 answers at a per-token price; missing sides count as free."""
-    per_answer = prompt_tokens * (price.input or 0.0) + answer_tokens * (price.output or 0.0)
-    return per_answer / 1e6 * 1000
+def answers_cost(
+    price: catalog.TokenPrice, prompt_tokens: float, answer_tokens: float
+) -> float | None:
+    """US dollars for 1,000 answers at a per-token price; None where a side of it is unknown."""
+    if price.input is None or price.output is None:
+        return None
+    return (prompt_tokens * price.input + answer_tokens * price.output) / 1e6 * 1000
 
 
 def _cite(what: str, fact: catalog.Fact, today: date | None) -> dict[str, Any]:

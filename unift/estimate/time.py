@@ -88,12 +88,18 @@ def flops_per_token(
     return products + attention_flops(shape, context=context, recomputed=share, training=training)
 
 
-def padding_factor(micro_batch: int) -> float:
-    """Padded over real tokens when rows of log-normal length share a batch: the expected longest of
-    `micro_batch` rows (Blom 1958, plotting position) over the mean; 1 for single rows."""
-    quantile = (micro_batch - 0.375) / (micro_batch + 0.25)
-    longest = LENGTH_SIGMA * NormalDist().inv_cdf(quantile) if micro_batch > 1 else 0.0
-    return max(1.0, math.exp(longest - LENGTH_SIGMA**2 / 2))
+def padding_factor(micro_batch: int, passes: int = 1) -> float:
+    """Padded over real tokens when rows of log-normal length share a pass: the expected longest of
+    `micro_batch` rows (Blom 1958, plotting position) over the mean; 1 for single rows. The trainer
+    puts neighbours of like length into the `passes` of a step, so more of them waste less."""
+    if micro_batch == 1:
+        return 1.0
+    rows = micro_batch * passes
+    longest = (
+        math.exp(LENGTH_SIGMA * NormalDist().inv_cdf((rank - 0.375) / (rows + 0.25)))
+        for rank in range(micro_batch, rows + 1, micro_batch)
+    )
+    return max(1.0, sum(longest) / passes * math.exp(-(LENGTH_SIGMA**2) / 2))
 
 
 def estimate_time(
@@ -135,7 +141,8 @@ def estimate_time(
         tuning: ``full``, ``lora`` or ``qlora``.
         micro_batch: Rows (or packed sequences) per forward pass.
         length: Tokens per packed sequence; without packing the mean length of a row.
-        row: Tokens of a row, where attention keeps the rows of a sequence apart; None for `length`.
+        row: Tokens of the row that a token lies in, on average (the mean over tokens, not over
+            rows), where attention keeps the rows of a sequence apart; None for `length`.
         checkpointing: What is recomputed, see `estimate_memory`.
         checkpointed_layers: How many layers of ``selective``.
         packing: Several rows per sequence, so nothing is padded.
@@ -191,7 +198,7 @@ def estimate_time(
         device="cuda" if cuda else "cpu",
         compiled=compiled,
     )
-    padding = 1.0 if packing else padding_factor(micro_batch)
+    padding = 1.0 if packing else padding_factor(micro_batch, passes)
     pass_tokens = float(micro_batch * length)
     count = max(1.0, math.ceil(tokens / pass_tokens)) if tokens > 0 else 0.0
     per_pass = (tokens / count if count else 0.0) * padding
@@ -238,6 +245,6 @@ def estimate_time(
 
 _GPU_NOTE = (
     "speed: fitted on steps of 0.5 B to 70 B models on one H100 "
-    "(benchmarks/results/memory.md has every error), scaled by the card's data-sheet arithmetic "
+    "(benchmarks/results/time.md has every error), scaled by the card's data-sheet arithmetic "
     "and bandwidth; a run corrects it after a minute"
 )

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from unift import catalog
-from unift.errors import UniftError, UsageError
+from unift.errors import UniftError
 
 if TYPE_CHECKING:
     from unift.evaluate import Evaluation
@@ -61,17 +61,25 @@ def _old_price(old: Mapping[str, Any], sizes: tuple[float, float] | None) -> dic
     from unift.estimate.money import answers_cost
 
     row: dict[str, Any] = {"role": "old", "model": old["reference"], "usd": None, "source": ""}
-    try:
-        known = catalog.model(old["base"], old["vendor"])
-    except UsageError:
-        row["source"] = "the catalogue has no price for this model"
+    name, base = old["id"], old["base"]
+    if name != base and not name.startswith("ft:"):  # a tuned model under a name of its own
+        name = f"ft:{base}"
+    found = catalog.answer_price(name, old["vendor"])
+    if found is None:
+        row["source"] = "no price of this model's answers is known" + catalog.more_prices()
         return row
-    price = known.tuned_price or known.base_price
-    if price is None or sizes is None:
-        row["source"] = "no price or no token counts"
+    price, fact = found
+    if sizes is None:
+        row["source"] = "no answer came with token counts"
         return row
-    row["usd"] = round(answers_cost(price, *sizes), 4)
-    row["source"] = f"{known.source[0]} ({known.as_of})"
+    usd = answers_cost(price, *sizes)
+    if usd is None:
+        row["source"] = "only one side of this model's price is known"
+        return row
+    row["usd"] = round(usd, 4)
+    row["source"] = f"{fact.source[0]} ({fact.as_of})"
+    if fact.stale():
+        row["source"] += f", {fact.age_days()} days old: check it"
     return row
 
 

@@ -17,6 +17,7 @@ table{border-collapse:collapse;width:100%;font-size:14px}
 th,td{padding:.35rem .6rem;border-bottom:1px solid #8884;text-align:left;vertical-align:top}
 td.n,th.n{text-align:right;white-space:nowrap;font-variant-numeric:tabular-nums}
 th:first-child,td:first-child{position:sticky;left:0;background:Canvas;white-space:nowrap}
+td:last-child{white-space:nowrap}
 .no{color:#b3261e}.dim{opacity:.7}li{margin:.15rem 0}
 svg{width:100%;min-width:34rem;max-width:720px;height:auto}
 svg text{font:13px system-ui,sans-serif;fill:currentColor}
@@ -114,10 +115,14 @@ def _break_even(found: Mapping[str, Any] | None) -> str:
     """Monthly cost over answers a month: a line for the API, a flat one for the GPU."""
     if not found:
         return ""
+    from unift.estimate._break_even import break_even_words
+
+    said = break_even_words(found)
+    said = said[0].upper() + said[1:] + "."
     per_answer = float(found["api"]["usd_per_answer"])
-    month, point = float(found["gpu"]["usd_per_month"]), float(found["answers_per_month"])
+    month, point = float(found["gpu"]["usd_per_month"]), float(found["answers_per_month"] or 0)
     if point < 1 or per_answer <= 0:
-        return ""
+        return f"<h2>Break-even</h2><p>{Markup.escape(said)}</p>"
     middle = math.log10(point)
     first, last = math.floor(middle) - 1, math.ceil(middle) + 1
     top = math.log10(max(month, per_answer * 10**last))
@@ -145,10 +150,7 @@ def _break_even(found: Mapping[str, Any] | None) -> str:
         if power >= 0
     )
     api, gpu = Markup.escape(found["api"]["provider"]), Markup.escape(found["gpu"]["hardware"])
-    said = (
-        f"From {point:,.0f} answers a month a {gpu} (${month:,.0f} a month) costs less than {api} "
-        f"(${per_answer * 1000:,.2f} per 1,000 answers)."
-    )
+    said = Markup.escape(said)
     return (
         f"<h2>Break-even</h2><p>{said}</p>"
         '<div class="wide" tabindex="0" role="region" aria-label="break-even, drawn">'
