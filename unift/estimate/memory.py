@@ -311,9 +311,11 @@ def _moments(shape: Shape, run: Training) -> dict[str, dict[str, float]]:
     # other half.
     again = bool(earlier) and run.full
     if again:
-        biggest = max(one.inputs * one.outputs for one in shape.linears())
-        fused = max(1, shape.experts) if shape.experts else 1
-        one_layer = float(biggest * fused * run.trained_width)
+        sizes = (
+            one.inputs * one.outputs * (shape.experts if one.name.startswith("expert_") else 1)
+            for one in shape.linears()
+        )
+        one_layer = float(max(sizes) * run.trained_width)
     held = table if shape.tied or not again else 0.0
     return {
         "loss": {
