@@ -2,7 +2,7 @@
 
     seconds = (card^4 + host^4)^(1/4)
     card = products / speed + bytes / bandwidth + attention / speed
-    host = layers * phases * seconds to launch the kernels of a layer
+    host = layers * phases * seconds to launch the kernels of a layer, more where it is recomputed
 
 The card works while the processor launches its kernels, so the slower of the two counts; the power
 makes the change smooth. What is counted:
@@ -14,9 +14,11 @@ makes the change smooth. What is counted:
 - attention: causal over real row lengths, or all pairs under a dense mask; 2.5 times backward;
 - elementwise work: every tensor that norms, rotations, gates, adapters and the loss read and write,
   operation by operation, for the kernels in use (`_elementwise`, `_adapters`, `_loss`);
-- 4-bit weights are made dense in each phase, whatever the number of tokens.
+- 4-bit weights are made dense in each phase, whatever the number of tokens; so are, with their
+  adapters added, experts that carry some (`_merged`).
 
-The constants are fitted by ``benchmarks/memory/fit_time.py`` to the fit half of the measured grid.
+The constants are fitted by ``benchmarks/memory/fit_time.py`` to the fit half of the timed steps
+(``benchmarks/results/time.md`` has them all). Launches are those of the first session's host.
 """
 
 from __future__ import annotations
