@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shlex
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
@@ -80,6 +80,13 @@ def command(
     concurrency: Annotated[
         int | None, typer.Option(help="Questions under way at a time, for remote models.")
     ] = None,
+    engine: Annotated[
+        Literal["auto", "transformers", "vllm"],
+        typer.Option(help="Who answers for weights on this machine; auto: vLLM where it is."),
+    ] = "auto",
+    vllm_python: Annotated[
+        str | None, typer.Option(help="Python of the environment that has vllm.")
+    ] = None,
     budget_usd: Annotated[
         float | None, typer.Option(help="Stop before answers could cost more than this.")
     ] = None,
@@ -114,6 +121,8 @@ def command(
             judge=_who_prefers(judge, judge_prompt, judge_tokens, human, votes),
             run_code=run_code,
             concurrency=concurrency,
+            engine=engine,
+            vllm_python=vllm_python,
             budget_usd=budget_usd,
             notice=lambda text: err.print(text, style="dim", markup=False),
             train=train,

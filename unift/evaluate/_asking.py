@@ -72,7 +72,7 @@ class Session:
 
     def model(self, source: Source) -> Model:
         """The model itself, in memory until the next one is asked for."""
-        return self._shelf.get(source)
+        return self._shelf.weights(source)
 
     def losses(self, source: Source, texts: Sequence[str]) -> list[tuple[float, int]] | None:
         """What `Reads.losses` says of texts, kept like answers; None for a model that cannot."""
@@ -83,7 +83,7 @@ class Session:
         kept = self._store.get(key) if self._reuse else None
         if kept is not None:
             return [(float(nats), int(n)) for nats, n in json.loads(kept.text)]
-        model = self._shelf.get(source)
+        model = self._shelf.weights(source)
         if not isinstance(model, Reads):
             return None
         found = list(model.losses(texts))
@@ -110,7 +110,17 @@ class Session:
                 draws = [one.source.draws(row.prompt, row.tools) for row in rows]
                 answers[one.name] = [some[0] for some in draws]
         live = [one for one in order if not isinstance(one.source, Recorded)]
-        bills = {one.name: _Bill(one, rows, sampling, self._store, self._reuse) for one in live}
+        bills = {
+            one.name: _Bill(
+                one, rows, sampling, self._store, self._reuse, self._shelf.identity(one.source)
+            )
+            for one in live
+        }
+        self._shelf.expect(
+            [one.source for one in live],
+            max((_most_tokens(one) for bill in bills.values() for one in bill.questions), default=0)
+            + sampling.max_tokens,
+        )
         if self._notice is not None:
             _announce(list(bills.values()), self._notice)
         if self._left is not None:
@@ -148,9 +158,10 @@ class _Bill:
         sampling: Sampling,
         store: AnswerStore,
         reuse: bool,
+        identity: str,
     ) -> None:
         self.name = candidate.name
-        self.identity = identity_of(candidate.source)
+        self.identity = identity
         self.questions = [Question(candidate.shape(row.prompt), row.tools) for row in rows]
         source = candidate.source
         self.remote = isinstance(source, str) and is_remote(source)
@@ -160,6 +171,13 @@ class _Bill:
         self.most = (
             sum(most(one, self.price, sampling) for one in self.missing) if self.price else None
         )
+
+
+def _most_tokens(question: Question) -> int:
+    """More than the tokens of a prompt: no tokenizer makes two of one byte."""
+    said = sum(64 + len(json.dumps(one, ensure_ascii=False).encode("utf-8", "replace"))
+               for one in question.prompt)  # fmt: skip
+    return said + (len(json.dumps(list(question.tools))) if question.tools else 0)
 
 
 def _announce(bills: Sequence[_Bill], notice: Notice) -> None:

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from unift.evaluate._lm_eval import LmEval
     from unift.evaluate._metrics import Metric, Score
     from unift.evaluate._result import Evaluation
+    from unift.evaluate._served import Engine
     from unift.evaluate._votes import Votes
 
 Progress = Callable[[int, int], None]
@@ -31,6 +32,8 @@ def evaluate(
     seed: int = 0,
     sampling: Sampling | None = None,
     concurrency: int | None = None,
+    engine: Engine = "auto",
+    vllm_python: str | None = None,
     confidence: float = 0.95,
     margin: float | None = None,
     reference: str | Model | None = None,
@@ -65,7 +68,12 @@ def evaluate(
         sampling: How answers are drawn. By default greedily, with room for twice the longest
             target.
         concurrency: Questions under way at a time; None: 8 for models behind a network, whole
-            batches for those on this machine.
+            batches for those on this machine (128 where vLLM answers).
+        engine: Who answers for models whose weights are here: ``transformers`` in this process,
+            ``vllm`` in one that is started with all their adapters, asked over HTTP and stopped at
+            the end. ``auto`` is vLLM where it is installed and an NVIDIA card is there, and says
+            so. Answers of the two are kept apart.
+        vllm_python: The python that has vLLM; None: this one.
         confidence: Level of the intervals and of the verdict, between 0.5 and 1.
         margin: A loss that would matter, in units of the deciding metric (0.02 is two points of
             accuracy). The verdict is then about `reference`: ``not_worse`` if such a loss is ruled
@@ -96,9 +104,11 @@ def evaluate(
             many questions there are and the most that they cost.
 
     Raises:
-        UsageError: An unknown metric, baseline or reference.
+        UsageError: An unknown metric, baseline, reference or engine.
+        MissingDependency: What a metric or the engine needs is not installed.
         DataError: The test data has no row that can be scored, or too few rows for few-shot.
-        LimitError: The budget is used up.
+        LimitError: The budget is used up, or vLLM finds too little memory.
+        RunError: vLLM ended while it started or answered.
         ProviderError: A model refuses to answer. Answers so far are kept, as after Ctrl-C.
     """
     from unift.evaluate import _classification as classification
@@ -113,6 +123,7 @@ def evaluate(
     from unift.evaluate._preferring import prefer, prepare
     from unift.evaluate._result import Evaluation, pick_samples
     from unift.evaluate._rows import choose_rows, read_rows
+    from unift.evaluate._served import shelf_for
     from unift.evaluate._slices import compare_slices, row_key
     from unift.evaluate._task import find_task
     from unift.evaluate._verdict import judge as find_verdict
@@ -152,9 +163,10 @@ def evaluate(
 
         harness = Harness(lm_eval, *before)
     general = general_text = harnessed = preference = None
+    shelf = shelf_for(engine, vllm_python, steps.sources(candidates, before, judge), notice)
     with Session(
         concurrency=concurrency, reuse=reuse, budget_usd=budget_usd, notice=notice,
-        progress=progress,
+        progress=progress, shelf=shelf,
     ) as session:  # fmt: skip
         if harness is not None:  # first, since a wrong task shows here and costs nothing
             harnessed = harness.run(session, confidence=confidence, seed=seed, notice=notice)
@@ -218,7 +230,9 @@ def evaluate(
         "lm_eval": harnessed,
         "calibration": calibration(results, deciding),
         "non_inferiority": scoring.non_inferiority(comparisons, confidence),
-        "asked": steps.asked(margin, against_name, group, slices, forgetting, judge, harness),
+        "asked": steps.asked(
+            margin, against_name, group, slices, forgetting, judge, harness, shelf
+        ),
         "samples": pick_samples(rows, results, deciding, verdict.against),
         "lineage": steps.lineage(model, data, rows),
         "diagnosis": steps.diagnosis(model),

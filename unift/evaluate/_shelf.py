@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from unift.evaluate._candidates import Source
+from unift.evaluate._candidates import Source, identity_of
 from unift.provider import Model
 
 
@@ -116,9 +116,18 @@ def in_order(sources: Sequence[Source]) -> list[Source]:
 class Shelf:
     """One model in memory; the next one takes over its weights where it can."""
 
+    engine = "transformers"  # what answers for weights on this machine
+
     def __init__(self) -> None:
         self._source: Source | None = None
         self._model: Model | None = None
+
+    def expect(self, sources: Sequence[Source], tokens: int) -> None:
+        """These will be asked for; no prompt with its answer is longer than so many tokens."""
+
+    def identity(self, source: Source) -> str:
+        """What an answer of this source depends on; answers are kept under it."""
+        return identity_of(source)
 
     def at_once(self, source: Source) -> int | None:
         """Calls under way at a time; None where the model forms its batches itself."""
@@ -143,6 +152,10 @@ class Shelf:
             if old is not None and self._model is not old:
                 old.close()
         return new
+
+    def weights(self, source: Source) -> Model:
+        """The model in this process, whoever answers for it."""
+        return self.get(source)
 
     def close(self) -> None:
         if self._model is not None:

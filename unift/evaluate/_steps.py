@@ -19,9 +19,11 @@ from unift.evaluate._candidates import (
     run_of,
 )
 from unift.evaluate._json_fields import field_table
+from unift.evaluate._judge import Judge
 from unift.evaluate._recorded import Recorded, reply_text
 from unift.evaluate._result import Evaluation, Result
 from unift.evaluate._rows import Row, fingerprint
+from unift.evaluate._shelf import Shelf
 from unift.evaluate._statistics import minimum_detectable_effect, rows_needed
 from unift.evaluate._task import Task
 from unift.evaluate.diagnosis import diagnose
@@ -141,14 +143,23 @@ def sampling(rows: Sequence[Row]) -> Sampling:
     return Sampling(temperature=0.0, top_p=1.0, max_tokens=min(4096, 32 + longest // 2))
 
 
+def sources(
+    candidates: Sequence[Candidate], before: Sequence[Candidate] | None, judge: Any
+) -> list[Source]:
+    """Everybody who will be asked."""
+    found = [one.source for one in [*candidates, *(before or ())]]
+    return [*found, judge.model] if isinstance(judge, Judge) else found
+
+
 def asked(
     margin: float | None,
     reference: str | None,
     group: str | None,
     slices: Sequence[str],
     forgetting: bool,
-    judge: Any = None,
-    harness: Any = None,
+    judge: Any,
+    harness: Any,
+    shelf: Shelf,
 ) -> dict[str, Any]:
     """What was asked for beyond the defaults."""
     given: dict[str, Any] = {
@@ -163,6 +174,8 @@ def asked(
         given["judge"] = judge.described
     if harness is not None:
         given["lm_eval"] = harness.wanted.described
+    if shelf.engine != Shelf.engine:
+        given["engine"] = shelf.engine
     return {key: value for key, value in given.items() if value}
 
 
