@@ -122,6 +122,13 @@ class Process:
     def alive(self) -> bool:
         return self._process is not None and self._process.poll() is None
 
+    def ends_within(self, seconds: float) -> bool:
+        """Whether it is over by then: its last connection breaks a moment before it is."""
+        with suppress(subprocess.TimeoutExpired):
+            if self._process is not None:
+                self._process.wait(seconds)
+        return not self.alive
+
     def start(self, is_over: Callable[[], bool] = lambda: False) -> None:
         """Start it and wait until it answers, or until nobody wants it any more.
 

@@ -231,9 +231,9 @@ class _Answering:
         try:
             reply = self._inner.chat(messages, sampling or Sampling(), **extra)
         except ProviderError:
-            if self._process.alive:
-                raise
-            raise self._process.ended("while it answered") from None
+            if self._process.ends_within(3.0):
+                raise self._process.ended("while it answered") from None
+            raise
         finally:
             with self._lock:
                 after = self._under_way
