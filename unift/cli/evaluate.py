@@ -24,8 +24,8 @@ def command(
     against: Annotated[
         list[str] | None,
         typer.Option(
-            help="base, base+few-shot:K, prompt:FILE, recorded:FILE, run:ID or any reference; "
-            "repeatable. Default: base."
+            help="base, base+few-shot:K, prompt:FILE, recorded:FILE, commonest, run:ID or any "
+            "reference; repeatable. Default: base, and commonest for labels."
         ),
     ] = None,
     base: Annotated[
@@ -109,7 +109,7 @@ def command(
             model,
             data=data,
             metric=metric,
-            against=against or ([] if reference else ["base"]),
+            against=against,
             base=base,
             margin=margin,
             reference=reference,

@@ -9,6 +9,7 @@ from functools import partial
 from unift.errors import UsageError
 from unift.evaluate._answers import AnswerStore, Asker, Question, answer_key
 from unift.evaluate._candidates import Candidate, Source, identity_of
+from unift.evaluate._commonest import Always
 from unift.evaluate._cost import AnswerPrice, Purse, most, price_of
 from unift.evaluate._recorded import Recorded
 from unift.evaluate._rows import Message, Row
@@ -109,7 +110,9 @@ class Session:
             if isinstance(one.source, Recorded):
                 draws = [one.source.draws(row.prompt, row.tools) for row in rows]
                 answers[one.name] = [some[0] for some in draws]
-        live = [one for one in order if not isinstance(one.source, Recorded)]
+            elif isinstance(one.source, Always):
+                answers[one.name] = [one.source.chat(row.prompt) for row in rows]
+        live = [one for one in order if not isinstance(one.source, Recorded | Always)]
         bills = {
             one.name: _Bill(
                 one, rows, sampling, self._store, self._reuse, self._shelf.identity(one.source)

@@ -25,7 +25,7 @@ def evaluate(
     data: str | Path,
     *,
     metric: str | Metric | Score | Sequence[str | Metric | Score] | None = None,
-    against: Sequence[str | Model] = ("base",),
+    against: Sequence[str | Model] | None = None,
     base: str | Model | None = None,
     train: str | Path | None = None,
     limit: int | None = None,
@@ -59,8 +59,10 @@ def evaluate(
         metric: The deciding metric: a name, a `Metric`, a function ``(answer, target) -> float``,
             or a list with the deciding one first. None goes by the targets and says how.
         against: Baselines: ``base``, ``base+few-shot:K``, ``prompt:FILE`` (a system prompt for the
-            base), ``recorded:FILE`` (a golden set: the answers that another model gave), or any
-            model reference or `Model`.
+            base), ``recorded:FILE`` (a golden set: the answers that another model gave),
+            ``commonest`` (always the commonest answer of the training data), or any model
+            reference or `Model`. None: ``base`` (or `reference` alone), and ``commonest`` where
+            answers are labels.
         base: What ``base`` means, where the model itself does not say.
         train: Where few-shot examples are drawn from; by default the run's own training data.
         limit: At most so many rows, drawn at random.
@@ -118,7 +120,7 @@ def evaluate(
     from unift.evaluate import _steps as steps
     from unift.evaluate._asking import Session
     from unift.evaluate._calibration import calibration
-    from unift.evaluate._candidates import build_candidates, name_of
+    from unift.evaluate._candidates import always_the_same, build_candidates, name_of
     from unift.evaluate._general_text import general_loss
     from unift.evaluate._preferring import prefer, prepare
     from unift.evaluate._result import Evaluation, pick_samples
@@ -130,6 +132,8 @@ def evaluate(
     from unift.evaluate._verdict import with_slices
 
     steps.check(limit, concurrency, confidence, margin, budget_usd)
+    usual = against is None
+    against = against if against is not None else steps.usual(reference)
     reference = steps.reference_of(margin, reference, against)
     if reference is not None:
         against = [*against, reference]
@@ -140,6 +144,8 @@ def evaluate(
     known_rows, said = steps.recorded_rows(every_row, candidates)
     rows = choose_rows(known_rows, limit, seed)
     task = find_task([row.target for row in rows], metric)
+    if usual and task.kind == "labels" and judge is None:  # a judge would cost something
+        candidates.append(always_the_same(model, train, every_row))
     task, ran = code.with_code(task, rows, metric, run_code, notice)
     said += ran
     if group:
@@ -205,11 +211,13 @@ def evaluate(
         title=deciding.title,
         n=len(rows),
         confidence=confidence,
+        phrases=steps.phrases(candidates),
     )
+    rival = steps.rival(verdict, results, deciding)
     if preference is not None and deciding.name == "preference":
         verdict = preference.onto_verdict(verdict)
     parts = compare_slices(
-        rows, task, slices, results, verdict.against,
+        rows, task, slices, results, rival,
         metric=deciding, confidence=confidence, seed=seed, margin=margin, groups=groups,
     )  # fmt: skip
     scale = next((one.scale for one in comparisons if one.metric == deciding.name), 1.0)
@@ -233,7 +241,7 @@ def evaluate(
         "asked": steps.asked(
             margin, against_name, group, slices, forgetting, judge, harness, shelf
         ),
-        "samples": pick_samples(rows, results, deciding, verdict.against),
+        "samples": pick_samples(rows, results, deciding, rival),
         "lineage": steps.lineage(model, data, rows),
         "diagnosis": steps.diagnosis(model),
         "code": code.outcomes(results, rows, task),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -25,6 +26,7 @@ _CHANGES = {
     "still wrong": ("Unchanged, wrong", "open"),
     "same": ("Unchanged, right", "open"),
 }
+_FIGURES = re.compile(r" \(((?:[\d.]+% interval|difference )[^)]*)\)")
 # A wider matrix cannot be read.
 _CONFUSION_MOST = 25
 # Numbers of the whole set that are no metric of their own.
@@ -89,10 +91,10 @@ def _sentence(verdict: str, word: str) -> dict[str, str]:
     The badge above says the first word already.
     """
     text = verdict.removeprefix(f"{word}: ").removeprefix("Worse: ")
-    found, bracket, figures = text.partition(" (")
-    figures, end, rest = figures.partition(")")
-    if not bracket or not end:
+    bracket = _FIGURES.search(text)  # a user's word may have brackets, too
+    if bracket is None:
         return {"found": text[:1].upper() + text[1:], "figures": ""}
+    found, figures, rest = text[: bracket.start()], bracket[1], text[bracket.end() :]
     return {
         "found": found[:1].upper()
         + found[1:]
