@@ -48,7 +48,8 @@ class Session:
         progress: Progress | None = None,
         shelf: Shelf | None = None,
     ) -> None:
-        self._concurrency, self._reuse, self._left = concurrency, reuse, budget_usd
+        self.reuse = reuse
+        self._concurrency, self._left = concurrency, budget_usd
         self._notice, self._progress = notice, progress
         self._shelf = shelf or Shelf()
         self._store = AnswerStore()
@@ -81,7 +82,7 @@ class Session:
             return None
         asked: list[Message] = [{"role": "text", "content": text} for text in texts]
         key = answer_key(identity_of(source), asked, _READ)
-        kept = self._store.get(key) if self._reuse else None
+        kept = self._store.get(key) if self.reuse else None
         if kept is not None:
             return [(float(nats), int(n)) for nats, n in json.loads(kept.text)]
         model = self._shelf.weights(source)
@@ -115,7 +116,7 @@ class Session:
         live = [one for one in order if not isinstance(one.source, Recorded | Always)]
         bills = {
             one.name: _Bill(
-                one, rows, sampling, self._store, self._reuse, self._shelf.identity(one.source)
+                one, rows, sampling, self._store, self.reuse, self._shelf.identity(one.source)
             )
             for one in live
         }
@@ -143,7 +144,7 @@ class Session:
         at_once = self._concurrency
         if at_once is None:
             at_once = _REMOTE if bill.remote else self._shelf.at_once(source)
-        asker = Asker(self._store, sampling, concurrency=at_once, reuse=self._reuse, purse=purse)
+        asker = Asker(self._store, sampling, concurrency=at_once, reuse=self.reuse, purse=purse)
         found = asker.ask(partial(self._shelf.get, source), bill.identity, bill.questions, told)
         self._doubt += asker.in_doubt
         if purse is not None and self._left is not None:
