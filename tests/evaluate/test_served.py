@@ -204,3 +204,22 @@ def test_without_vllm_the_fix_installs_it(adapters: list[str], rows: str) -> Non
     assert "pip install vllm" in caught.value.fix
     with pytest.raises(UsageError, match="no engine 'fast'"):
         ask(adapters, rows, engine="fast")
+
+
+def test_another_chat_template_is_another_process_and_context_is_no_more_than_needed(
+    vllm: Standin, adapters: list[str], rows: str, home: Path
+) -> None:
+    other = "{% for m in messages %}{{ m.content }}\n{% endfor %}é"
+    folder = Path(adapters[1].removeprefix("path:"))
+    (folder / "chat_template.jinja").write_text(other)
+    ask(adapters, rows)
+    flags = [one["start"] for one in vllm.lines("start")]
+    given = ["--chat-template" in one for one in flags]
+    assert given == [False, True], "the base and the adapter with its template; the other one"
+    assert [one.count("--lora-modules") for one in flags] == [1, 1]
+    assert not list((home / "logs").iterdir())
+    from unift.evaluate._served import _context
+
+    base = json.dumps({"max_position_embeddings": 32768})
+    (folder / "config.json").write_text(base)
+    assert (_context(str(folder), 5000), _context(str(folder), 50_000)) == (5000, None)

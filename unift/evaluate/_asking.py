@@ -129,7 +129,7 @@ class Session:
             _announce(list(bills.values()), self._notice)
         if self._left is not None:
             _check_prices(bills)
-        for source in in_order([one.source for one in live]):
+        for source in in_order([one.source for one in live], self._shelf.place):
             for one in live:
                 if one.source is not source and one.source != source:
                     continue

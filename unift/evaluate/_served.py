@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import threading
@@ -100,6 +101,9 @@ class Served(Shelf):
             if found is not None and found not in self._known:
                 self._known.append(found)
 
+    def place(self, weights: Weights) -> object:
+        return (*weights.place, self._template(weights))
+
     def at_once(self, source: Source) -> int | None:
         return super().at_once(source) if weights_of(source) is None else _AT_ONCE
 
@@ -127,6 +131,8 @@ class Served(Shelf):
 
     def close(self) -> None:
         self._end()
+        for file in self._log.parent.glob(f"{self._log.stem}.*.jinja"):
+            file.unlink()
         super().close()
 
     def _serve(self, found: Weights) -> Process:
@@ -148,12 +154,9 @@ class Served(Shelf):
         return process
 
     def _wanted(self, found: Weights) -> Wanted:
-        own = _template(found)
-        kin = [one for one in self._known if one.place == found.place]
+        kin = [one for one in self._known if self.place(one) == self.place(found)]
         if found not in kin:
             kin.append(found)
-        own = own or next((text for text in map(_template, kin) if text), None)
-        kin = [one for one in kin if _template(one) in (own, None)]
         folders = [str(one.adapter) for one in kin if one.adapter is not None]
         dtypes = {dtype_of(one) for one in folders} - {"auto"}
         return Wanted(
@@ -166,13 +169,20 @@ class Served(Shelf):
             four_bit=found.four_bit,
             dtype=dtypes.pop() if len(dtypes) == 1 else "auto",
             context=_context(found.base, self._need),
-            template=self._template_file(found, own),
+            template=self._template_file(found),
         )
 
-    def _template_file(self, found: Weights, text: str | None) -> str | None:
+    def _template(self, found: Weights) -> str | None:
+        """Its chat template; where that is not known here, the one of a model on the same base."""
+        kin = [found, *(one for one in self._known if one.place == found.place)]
+        return next((text for text in map(_template, kin) if text), None)
+
+    def _template_file(self, found: Weights) -> str | None:
+        text = self._template(found)
         if text is None or text == _template(Weights(found.base)):
             return None
-        file = self._log.with_suffix(".jinja")
+        digest = hashlib.sha256(text.encode()).hexdigest()[:8]
+        file = self._log.with_suffix(f".{digest}.jinja")
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_text(text, "utf-8")
         return str(file)
@@ -184,8 +194,7 @@ class Served(Shelf):
         well = process.alive
         process.stop()
         if well:  # the log of one that failed is what its error points to
-            for file in (self._log, self._log.with_suffix(".jinja")):
-                file.unlink(missing_ok=True)
+            self._log.unlink(missing_ok=True)
 
 
 def _holds(running: Wanted, wanted: Wanted) -> bool:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -96,8 +96,8 @@ def is_remote(reference: str) -> bool:
     return get_provider(found.scheme).capabilities().place == "remote"
 
 
-def in_order(sources: Sequence[Source]) -> list[Source]:
-    """Each once, as given, but those on one base together and what needs no memory first."""
+def in_order(sources: Sequence[Source], place: Callable[[Weights], object]) -> list[Source]:
+    """Each once, as given, but those of one `place` together and what needs no memory first."""
     places: list[object] = []  # of bases, in order of first appearance
     keyed: list[tuple[int, Source]] = []
     for source in sources:
@@ -107,9 +107,10 @@ def in_order(sources: Sequence[Source]) -> list[Source]:
         if weights is None:
             keyed.append((-1, source))
             continue
-        if weights.place not in places:
-            places.append(weights.place)
-        keyed.append((places.index(weights.place), source))
+        at = place(weights)
+        if at not in places:
+            places.append(at)
+        keyed.append((places.index(at), source))
     return [source for _, source in sorted(keyed, key=lambda one: one[0])]
 
 
@@ -128,6 +129,10 @@ class Shelf:
     def identity(self, source: Source) -> str:
         """What an answer of this source depends on; answers are kept under it."""
         return identity_of(source)
+
+    def place(self, weights: Weights) -> object:
+        """The same for models that can follow each other without loading a base again."""
+        return weights.place
 
     def at_once(self, source: Source) -> int | None:
         """Calls under way at a time; None where the model forms its batches itself."""
