@@ -1,8 +1,8 @@
 """vLLM as a process in an environment of its own: its command, its start and its end.
 
-It pins other versions of torch and transformers than ours, so it never shares our environment by
-need. `unift serve` and `unift evaluate` start it here. Flags and endpoints: vLLM documentation,
-"Engine arguments", "LoRA adapters" and "OpenAI-compatible server".
+It pins other versions of torch and transformers than ours, so it mostly lives in another
+environment. `unift serve` and `unift evaluate` start it here. Flags and endpoints: vLLM
+documentation, "Engine arguments", "LoRA adapters" and "OpenAI-compatible server".
 """
 
 from __future__ import annotations

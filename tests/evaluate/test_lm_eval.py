@@ -112,12 +112,13 @@ def test_both_models_on_a_task_of_ones_own(
 def test_nothing_is_computed_twice_not_even_after_an_interruption(
     chat_file: Callable[..., str], tasks: Path, adapter: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from lm_eval.models.huggingface import HFLM
+    from lm_eval.models import huggingface
 
+    kind: Any = huggingface.HFLM
     path = chat_file([(f"Say {i}", "no") for i in range(4)])
     calls: list[int] = []  # requests of each forward pass
     interrupted = [2, 4]  # of the base and of the model, in the midst of the task
-    inner: Any = HFLM._model_call  # pyright: ignore[reportPrivateUsage]
+    inner: Any = kind._model_call
 
     def counted(self: Any, inputs: Any, *more: Any, **named: Any) -> Any:
         if interrupted and len(calls) == interrupted[0]:
@@ -126,7 +127,7 @@ def test_nothing_is_computed_twice_not_even_after_an_interruption(
         calls.append(len(inputs))
         return inner(self, inputs, *more, **named)
 
-    monkeypatch.setattr(HFLM, "_model_call", counted)
+    monkeypatch.setattr(kind, "_model_call", counted)
 
     def run(**more: Any) -> Any:
         return evaluate(

@@ -78,7 +78,7 @@ def command(
         typer.Option("--run-code", help="Run the code of answers with the 'tests' of their rows."),
     ] = False,
     concurrency: Annotated[
-        int | None, typer.Option(help="Questions under way at a time, for remote models.")
+        int | None, typer.Option(help="Questions under way at a time, for remote models and vLLM.")
     ] = None,
     engine: Annotated[
         Literal["auto", "transformers", "vllm"],

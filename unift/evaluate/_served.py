@@ -150,7 +150,11 @@ class Served(Shelf):
                 f"vLLM loads {wanted.model}{more}; that may take minutes (log: {self._log})."
             )
         self._process = process
-        process.start()
+        try:
+            process.start()
+        except KeyboardInterrupt:
+            self._log.unlink(missing_ok=True)  # nothing failed
+            raise
         return process
 
     def _wanted(self, found: Weights) -> Wanted:

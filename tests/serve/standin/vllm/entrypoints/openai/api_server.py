@@ -1,8 +1,8 @@
 """Stands where vLLM's server stands: the flags that we pass, health, adapters, chat.
 
-vLLM itself needs a GPU build. This takes the flags and endpoints that its documentation names, and
-refuses what it does not know, so the launcher and whoever asks are exercised for real; the answers
-are not. ``STANDIN`` in the environment is JSON:
+vLLM itself is large and slow to start. This takes the flags and endpoints that its documentation
+names, and refuses what it does not know, so the launcher and whoever asks are exercised for real;
+the answers are not. ``STANDIN`` in the environment is JSON:
 
     journal   a file that hears of every start and every question, a JSON line each
     latency   seconds before an answer
@@ -86,7 +86,7 @@ class Handler(BaseHTTPRequestHandler):
     def _chat(self, body: Any) -> None:
         global answers
         asked = body["messages"][-1]["content"]
-        who = loaded.get(body["model"], flags.model)
+        who: str = loaded.get(body["model"]) or flags.model
         note({"asked": asked, "who": who})
         time.sleep(wanted.get("latency", 0))
         with lock:
