@@ -5,6 +5,7 @@ of random length for the base and two adapters; about one token in 200 ends an a
 lengths differ. Prints a row after each measurement.
 
     python benchmarks/evaluate/local_answers.py --questions 500 --out answers.json
+    python benchmarks/evaluate/local_answers.py --questions 200 --tokens 64 --adapters-only
 """
 
 from __future__ import annotations
@@ -57,6 +58,7 @@ def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--questions", type=int, default=500)
     parser.add_argument("--tokens", type=int, default=128)
+    parser.add_argument("--adapters-only", action="store_true", help="leave out the slow ways")
     parser.add_argument("--out", type=Path, default=Path("answers.json"))
     wanted = parser.parse_args()
     cuda = torch.cuda.is_available()
@@ -82,20 +84,27 @@ def main() -> None:
         folders = make(Path(scratch), cuda)
         model: Any = get_provider("local-lora").model(folders[0])
         model.chat_many(asked[:4], Sampling(max_tokens=4))
-        few = asked[: max(2, len(asked) // 100)]
-        began = time.perf_counter()
-        found = [model.chat(one, sampling) for one in few]
-        note("one by one", len(few), _tokens(found), time.perf_counter() - began)
-        began = time.perf_counter()
-        counts = by_generate(model, asked, wanted.tokens)
-        note("transformers generate, 32 at a time", len(asked), counts, time.perf_counter() - began)
+        if not wanted.adapters_only:
+            few = asked[: max(2, len(asked) // 100)]
+            began = time.perf_counter()
+            found = [model.chat(one, sampling) for one in few]
+            note("one by one", len(few), _tokens(found), time.perf_counter() - began)
+            began = time.perf_counter()
+            counts = by_generate(model, asked, wanted.tokens)
+            seconds = time.perf_counter() - began
+            note("transformers generate, 32 at a time", len(asked), counts, seconds)
+        whole = [0, 0, 0.0]
         for name, folder in zip(("base", "adapter one", "adapter two"), folders, strict=True):
             began = time.perf_counter()
             assert model.become(folder)
             note(f"swap to {name}", 1, 0, time.perf_counter() - began)
             began = time.perf_counter()
             found = model.chat_many(asked, sampling)
-            note(f"batch, {name}", len(asked), _tokens(found), time.perf_counter() - began)
+            seconds = time.perf_counter() - began
+            note(f"batch, {name}", len(asked), _tokens(found), seconds)
+            swap = 1 / rows[-2]["answers_per_second"]
+            whole = [whole[0] + len(asked), whole[1] + _tokens(found), whole[2] + swap + seconds]
+        note("the three one after the other", int(whole[0]), int(whole[1]), whole[2])
         model.close()
         engine: Any = open_engine("local-lora", folders[0], 2)
         counted: list[int] = []

@@ -37,7 +37,8 @@ class HostedModel:
     def __init__(self, place: Site, model: str | None, reference: str) -> None:
         self.reference = reference
         self._place = place
-        self._api = connect(place, timeout=120.0)
+        # A server of one's own may be slow and queue its questions; waiting for it costs nothing.
+        self._api = connect(place, timeout=3600.0 if place.loopback else 120.0)
         self._model = model or self._only_one()
         self._renamed: dict[str, str | None] = {}
 

@@ -45,12 +45,15 @@ def every_other(messages: Any) -> str:
     return RIGHT if int(question(messages).split()[-1].rstrip(".")) % 2 else WRONG
 
 
-def test_answers_whose_tests_pass_are_right(code_file: Rows) -> None:
+def test_answers_whose_tests_pass_are_right_and_reports_say_how_the_others_ended(
+    code_file: Rows, tmp_path: Path
+) -> None:
     said: list[str] = []
-    found = evaluate(
+    evaluation = evaluate(
         Fake("fake:right", lambda m: RIGHT), code_file(), against=[Fake("fake:half", every_other)],
-        run_code=True, report=False, notice=said.append,
-    ).as_dict()  # fmt: skip
+        run_code=True, report=tmp_path / "page.html", notice=said.append,
+    )  # fmt: skip
+    found = evaluation.as_dict()
     assert (found["metric"], found["task"]["kind"]) == ("code", "code")
     assert [one["metrics"]["code"] for one in found["candidates"]] == [1.0, 0.5]
     assert list(found["code"]["ended"].values()) == [
@@ -59,6 +62,17 @@ def test_answers_whose_tests_pass_are_right(code_file: Rows) -> None:
     ]
     assert any("no security boundary" in text for text in said)
     assert any("no security boundary" in text for text in found["warnings"])
+    page = (tmp_path / "page.html").read_text()
+    assert "How the code ended" in page
+    assert '<th scope="row">fake:half</th><td class="num">4</td><td class="num">4</td>' in page
+    text = evaluation.write_markdown(tmp_path / "pr.md").read_text()
+    assert "| code of | passed | AssertionError |" in text
+    assert "| `model` | 8 | 0 |" in text
+    log: Any = pytest.importorskip("inspect_ai.log", reason="pip install 'unift[inspect]'")
+    half = log.read_eval_log(str(evaluation.write_inspect(tmp_path / "logs")[1]))
+    told = [one.scores["code"].explanation for one in half.samples]
+    assert told.count("The code ended with: AssertionError.") == 4
+    assert told.count("The code passed its tests.") == 4
 
 
 @pytest.mark.parametrize("metric", [None, "code", ["code", "exact_match"]])

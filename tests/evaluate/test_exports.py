@@ -79,3 +79,54 @@ def test_inspect_reads_back_what_was_written(found: Evaluation, tmp_path: Path) 
     ids = {log.read_eval_log(str(path), header_only=True).eval.task_id for path in files}
     assert len(ids) == 2, "the viewer shows one log a task id"
     json.dumps(found.as_dict())  # what was written left the evaluation as it was
+
+
+@pytest.fixture
+def preferred(chat_file: Callable[..., str], tmp_path: Path) -> Evaluation:
+    """Against `poor` each answer is preferred; `alike` gives the same answer to every other row."""
+    rows = chat_file([(f"Why {i}?", f"because it snowed on day {i}, sorry") for i in range(40)])
+    good = Fake("fake:good", lambda m: f"GOOD snow {question(m)}")
+    alike = Fake(
+        "fake:alike",
+        lambda m: f"GOOD snow {question(m)}" if int(question(m)[4:-1]) % 2 else "no | idea",
+    )
+
+    def judge(messages: Any) -> str:
+        first = question(messages).index("GOOD") < question(messages).index("= ANSWER 2")
+        return "[[1]]" if first else "[[2]]"
+
+    return evaluate(
+        good, rows, against=[Fake("fake:poor", lambda m: "none"), alike],
+        judge=Fake("fake:judge", judge), report=tmp_path / "page.html",
+    )  # fmt: skip
+
+
+def test_a_preference_is_told_in_full(preferred: Evaluation, tmp_path: Path) -> None:
+    text = preferred.write_markdown(tmp_path / "pr.md").read_text()
+    assert "Preferred by: `fake:judge`, in both orders." in text
+    assert "that against its strongest rival" in text
+    assert re.search(
+        r"\| `fake:poor` \| 40 \| 100.0% \| [\d.]+% to 100.0% \| 40 \| 0 \| 0 \| 0 \|", text
+    )
+    assert re.search(
+        r"\| `fake:alike` \| 40 \| 75.0% \| .* \| 20 \| 20 \| 0 \| 20 \| 0.0% \| 0 \|", text
+    )
+    assert "Unchanged, wrong" not in text, "an answer as good as the other is not wrong"
+    assert "As good" in text
+    page = (tmp_path / "page.html").read_text()
+    assert "that against its strongest rival" in page
+
+
+def test_a_preference_is_explained_row_by_row_in_inspect(
+    preferred: Evaluation, tmp_path: Path
+) -> None:
+    log: Any = pytest.importorskip("inspect_ai.log", reason="pip install 'unift[inspect]'")
+    own, poor, alike = [
+        log.read_eval_log(str(path)).samples for path in preferred.write_inspect(tmp_path / "logs")
+    ]
+    told = [[one.scores["preference"].explanation for one in some[:2]] for some in (own, alike)]
+    assert told[0] == [
+        "preferred to the answer of fake:alike", "tied with the answer of fake:alike",
+    ]  # fmt: skip
+    assert told[1] == ["not preferred to the answer of model", "tied with the answer of model"]
+    assert [one.scores["preference"].value for one in poor[:2]] == [0.0, 0.0]

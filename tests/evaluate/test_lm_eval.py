@@ -109,6 +109,44 @@ def test_both_models_on_a_task_of_ones_own(
     assert plain.id != found.id
 
 
+def test_nothing_is_computed_twice_not_even_after_an_interruption(
+    chat_file: Callable[..., str], tasks: Path, adapter: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from lm_eval.models import huggingface
+
+    kind: Any = huggingface.HFLM
+    path = chat_file([(f"Say {i}", "no") for i in range(4)])
+    calls: list[int] = []  # requests of each forward pass
+    interrupted = [2, 4]  # of the base and of the model, in the midst of the task
+    inner: Any = kind._model_call
+
+    def counted(self: Any, inputs: Any, *more: Any, **named: Any) -> Any:
+        if interrupted and len(calls) == interrupted[0]:
+            interrupted.pop(0)
+            raise KeyboardInterrupt
+        calls.append(len(inputs))
+        return inner(self, inputs, *more, **named)
+
+    monkeypatch.setattr(kind, "_model_call", counted)
+
+    def run(**more: Any) -> Any:
+        return evaluate(
+            adapter, path, base="demo", lm_eval=LmEval(["colours"], tasks), report=False,
+            sampling=Sampling(max_tokens=2), **more,
+        ).as_dict()["lm_eval"]  # fmt: skip
+
+    for _ in range(2):
+        with pytest.raises(KeyboardInterrupt):
+            run()
+    whole = run()
+    assert sum(calls) == 2 * 8 * 3, "two models, eight rows, three choices, each once"
+    assert run() == whole
+    assert sum(calls) == 2 * 8 * 3, "the same command computes nothing"
+    again = run(reuse=False)
+    assert sum(calls) == 2 * (2 * 8 * 3)
+    assert [one["model"] for one in again["rows"]] == [one["model"] for one in whole["rows"]]
+
+
 def share_right(tasks: Path, n: int) -> float:
     """The share of rows whose right choice has the highest log probability, by hand."""
     import torch

@@ -90,3 +90,19 @@ def _often(client: openai.OpenAI, ask: Any) -> None:
 
 def _adapter(server: Server, job: str) -> Path:
     return server.home / "runs" / f"unift-{job.removeprefix('ftjob-')}" / "model"
+
+
+def test_an_evaluation_gets_the_answers_of_transformers(
+    small: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In fp32, as the adapter was trained, so that there are no near ties."""
+    from unift import evaluate, train
+
+    monkeypatch.setenv("VLLM_CPU_KVCACHE_SPACE", "1")
+    run = train(provider="local-lora", model="demo", data=small, max_steps=5).wait()
+    settings: Any = {"data": "demo:test", "limit": 12, "against": ["base"], "report": False}
+    answers: list[Any] = []
+    for engine in ("transformers", "vllm"):
+        found = evaluate(run.model, engine=engine, vllm_python=PYTHON, **settings)
+        answers.append([[reply.text for reply in one.replies] for one in found.candidates])
+    assert answers[0] == answers[1]

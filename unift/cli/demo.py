@@ -100,6 +100,7 @@ def command(
             data=test,
             against=["base", "base+few-shot:5"],
             train=train,
+            engine="transformers",  # sooner done than vLLM is started
             report=report,
             progress=update,
         )

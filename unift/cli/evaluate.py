@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shlex
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
@@ -24,8 +24,8 @@ def command(
     against: Annotated[
         list[str] | None,
         typer.Option(
-            help="base, base+few-shot:K, prompt:FILE, recorded:FILE, run:ID or any reference; "
-            "repeatable. Default: base."
+            help="base, base+few-shot:K, prompt:FILE, recorded:FILE, commonest, run:ID or any "
+            "reference; repeatable. Default: base, and commonest for labels."
         ),
     ] = None,
     base: Annotated[
@@ -78,7 +78,14 @@ def command(
         typer.Option("--run-code", help="Run the code of answers with the 'tests' of their rows."),
     ] = False,
     concurrency: Annotated[
-        int | None, typer.Option(help="Questions under way at a time, for remote models.")
+        int | None, typer.Option(help="Questions under way at a time, for remote models and vLLM.")
+    ] = None,
+    engine: Annotated[
+        Literal["auto", "transformers", "vllm"],
+        typer.Option(help="Who answers for weights on this machine; auto: vLLM where it is."),
+    ] = "auto",
+    vllm_python: Annotated[
+        str | None, typer.Option(help="Python of the environment that has vllm.")
     ] = None,
     budget_usd: Annotated[
         float | None, typer.Option(help="Stop before answers could cost more than this.")
@@ -102,7 +109,7 @@ def command(
             model,
             data=data,
             metric=metric,
-            against=against or ([] if reference else ["base"]),
+            against=against,
             base=base,
             margin=margin,
             reference=reference,
@@ -114,6 +121,8 @@ def command(
             judge=_who_prefers(judge, judge_prompt, judge_tokens, human, votes),
             run_code=run_code,
             concurrency=concurrency,
+            engine=engine,
+            vllm_python=vllm_python,
             budget_usd=budget_usd,
             notice=lambda text: err.print(text, style="dim", markup=False),
             train=train,

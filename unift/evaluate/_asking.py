@@ -9,6 +9,7 @@ from functools import partial
 from unift.errors import UsageError
 from unift.evaluate._answers import AnswerStore, Asker, Question, answer_key
 from unift.evaluate._candidates import Candidate, Source, identity_of
+from unift.evaluate._commonest import Always
 from unift.evaluate._cost import AnswerPrice, Purse, most, price_of
 from unift.evaluate._recorded import Recorded
 from unift.evaluate._rows import Message, Row
@@ -47,7 +48,8 @@ class Session:
         progress: Progress | None = None,
         shelf: Shelf | None = None,
     ) -> None:
-        self._concurrency, self._reuse, self._left = concurrency, reuse, budget_usd
+        self.reuse = reuse
+        self._concurrency, self._left = concurrency, budget_usd
         self._notice, self._progress = notice, progress
         self._shelf = shelf or Shelf()
         self._store = AnswerStore()
@@ -72,7 +74,7 @@ class Session:
 
     def model(self, source: Source) -> Model:
         """The model itself, in memory until the next one is asked for."""
-        return self._shelf.get(source)
+        return self._shelf.weights(source)
 
     def losses(self, source: Source, texts: Sequence[str]) -> list[tuple[float, int]] | None:
         """What `Reads.losses` says of texts, kept like answers; None for a model that cannot."""
@@ -80,10 +82,10 @@ class Session:
             return None
         asked: list[Message] = [{"role": "text", "content": text} for text in texts]
         key = answer_key(identity_of(source), asked, _READ)
-        kept = self._store.get(key) if self._reuse else None
+        kept = self._store.get(key) if self.reuse else None
         if kept is not None:
             return [(float(nats), int(n)) for nats, n in json.loads(kept.text)]
-        model = self._shelf.get(source)
+        model = self._shelf.weights(source)
         if not isinstance(model, Reads):
             return None
         found = list(model.losses(texts))
@@ -109,13 +111,25 @@ class Session:
             if isinstance(one.source, Recorded):
                 draws = [one.source.draws(row.prompt, row.tools) for row in rows]
                 answers[one.name] = [some[0] for some in draws]
-        live = [one for one in order if not isinstance(one.source, Recorded)]
-        bills = {one.name: _Bill(one, rows, sampling, self._store, self._reuse) for one in live}
+            elif isinstance(one.source, Always):
+                answers[one.name] = [one.source.chat(row.prompt) for row in rows]
+        live = [one for one in order if not isinstance(one.source, Recorded | Always)]
+        bills = {
+            one.name: _Bill(
+                one, rows, sampling, self._store, self.reuse, self._shelf.identity(one.source)
+            )
+            for one in live
+        }
+        self._shelf.expect(
+            [one.source for one in live],
+            max((_most_tokens(one) for bill in bills.values() for one in bill.questions), default=0)
+            + sampling.max_tokens,
+        )
         if self._notice is not None:
             _announce(list(bills.values()), self._notice)
         if self._left is not None:
             _check_prices(bills)
-        for source in in_order([one.source for one in live]):
+        for source in in_order([one.source for one in live], self._shelf.place):
             for one in live:
                 if one.source is not source and one.source != source:
                     continue
@@ -130,7 +144,7 @@ class Session:
         at_once = self._concurrency
         if at_once is None:
             at_once = _REMOTE if bill.remote else self._shelf.at_once(source)
-        asker = Asker(self._store, sampling, concurrency=at_once, reuse=self._reuse, purse=purse)
+        asker = Asker(self._store, sampling, concurrency=at_once, reuse=self.reuse, purse=purse)
         found = asker.ask(partial(self._shelf.get, source), bill.identity, bill.questions, told)
         self._doubt += asker.in_doubt
         if purse is not None and self._left is not None:
@@ -148,9 +162,10 @@ class _Bill:
         sampling: Sampling,
         store: AnswerStore,
         reuse: bool,
+        identity: str,
     ) -> None:
         self.name = candidate.name
-        self.identity = identity_of(candidate.source)
+        self.identity = identity
         self.questions = [Question(candidate.shape(row.prompt), row.tools) for row in rows]
         source = candidate.source
         self.remote = isinstance(source, str) and is_remote(source)
@@ -160,6 +175,13 @@ class _Bill:
         self.most = (
             sum(most(one, self.price, sampling) for one in self.missing) if self.price else None
         )
+
+
+def _most_tokens(question: Question) -> int:
+    """More than the tokens of a prompt: no tokenizer makes two of one byte."""
+    said = sum(64 + len(json.dumps(one, ensure_ascii=False).encode("utf-8", "replace"))
+               for one in question.prompt)  # fmt: skip
+    return said + (len(json.dumps(list(question.tools))) if question.tools else 0)
 
 
 def _announce(bills: Sequence[_Bill], notice: Notice) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
@@ -12,6 +13,8 @@ from typing import Any, cast
 from unift import demo
 from unift.errors import DataError, UsageError
 from unift.evaluate import _shots as shots
+from unift.evaluate._commonest import NAME as COMMONEST
+from unift.evaluate._commonest import Always, commonest
 from unift.evaluate._recorded import PREFIX, Recorded, recorded
 from unift.evaluate._rows import Message, Row, read_rows, text_of
 from unift.evaluate._template import fill, places, read_text
@@ -67,6 +70,8 @@ def build_candidates(
         elif entry == "base":
             source = base_of(model, base)
             candidate = Candidate("base", source, _as_it_is, "The base model before training.")
+        elif entry == COMMONEST:
+            candidate = always_the_same(model, train, test_rows)
         elif entry.startswith(shots.PREFIX):
             count, similar = shots.parse(entry)
             usable = shots.usable_rows(train or _training_data(run_id), count, test_rows)
@@ -104,6 +109,25 @@ def build_candidates(
         if candidate.name not in [one.name for one in built]:
             built.append(candidate)
     return built
+
+
+def always_the_same(model: Source, train: str | Path | None, test_rows: Sequence[Row]) -> Candidate:
+    """The baseline of the commonest answer: of `train`, of what the run under test was trained on,
+    or of the test rows, where that has moved or nobody knows it.
+
+    Raises:
+        UsageError: `train` cannot be read.
+        DataError: It has no row with an answer.
+    """
+    rows, where = list(test_rows), "these test rows, as no training data is at hand"
+    run_id = run_of(model)
+    if train is not None:
+        rows, where = read_rows(train)[0], "the training data"
+    elif run_id is not None:
+        with suppress(OSError, UsageError, DataError, ValueError):
+            rows, where = read_rows(_training_data(run_id))[0], "the training data"
+    source = commonest(rows, where)
+    return Candidate(COMMONEST, source, _as_it_is, source.about)
 
 
 def name_of(source: Source) -> str:
@@ -224,6 +248,8 @@ def identity_of(source: Source) -> str:
     """
     if isinstance(source, Recorded):
         return f"{PREFIX}{source.digest}"
+    if isinstance(source, Always):
+        return f"{COMMONEST}:{source.text}"
     if not isinstance(source, str):
         cls = type(source)
         return f"{cls.__module__}.{cls.__qualname__}:{source.reference}"

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from unift.evaluate._lm_eval import LmEval
     from unift.evaluate._metrics import Metric, Score
     from unift.evaluate._result import Evaluation
+    from unift.evaluate._served import Engine
     from unift.evaluate._votes import Votes
 
 Progress = Callable[[int, int], None]
@@ -24,13 +25,15 @@ def evaluate(
     data: str | Path,
     *,
     metric: str | Metric | Score | Sequence[str | Metric | Score] | None = None,
-    against: Sequence[str | Model] = ("base",),
+    against: Sequence[str | Model] | None = None,
     base: str | Model | None = None,
     train: str | Path | None = None,
     limit: int | None = None,
     seed: int = 0,
     sampling: Sampling | None = None,
     concurrency: int | None = None,
+    engine: Engine = "auto",
+    vllm_python: str | None = None,
     confidence: float = 0.95,
     margin: float | None = None,
     reference: str | Model | None = None,
@@ -56,8 +59,10 @@ def evaluate(
         metric: The deciding metric: a name, a `Metric`, a function ``(answer, target) -> float``,
             or a list with the deciding one first. None goes by the targets and says how.
         against: Baselines: ``base``, ``base+few-shot:K``, ``prompt:FILE`` (a system prompt for the
-            base), ``recorded:FILE`` (a golden set: the answers that another model gave), or any
-            model reference or `Model`.
+            base), ``recorded:FILE`` (a golden set: the answers that another model gave),
+            ``commonest`` (always the commonest answer of the training data), or any model
+            reference or `Model`. None: ``base`` (or `reference` alone), and ``commonest`` where
+            answers are labels.
         base: What ``base`` means, where the model itself does not say.
         train: Where few-shot examples are drawn from; by default the run's own training data.
         limit: At most so many rows, drawn at random.
@@ -65,7 +70,12 @@ def evaluate(
         sampling: How answers are drawn. By default greedily, with room for twice the longest
             target.
         concurrency: Questions under way at a time; None: 8 for models behind a network, whole
-            batches for those on this machine.
+            batches for those on this machine (128 where vLLM answers).
+        engine: Who answers for models whose weights are here: ``transformers`` in this process,
+            ``vllm`` in one that is started with all their adapters, asked over HTTP and stopped at
+            the end. ``auto`` is vLLM where it is installed and an NVIDIA card is there, and says
+            so. Answers of the two are kept apart.
+        vllm_python: The python that has vLLM; None: this one.
         confidence: Level of the intervals and of the verdict, between 0.5 and 1.
         margin: A loss that would matter, in units of the deciding metric (0.02 is two points of
             accuracy). The verdict is then about `reference`: ``not_worse`` if such a loss is ruled
@@ -96,9 +106,11 @@ def evaluate(
             many questions there are and the most that they cost.
 
     Raises:
-        UsageError: An unknown metric, baseline or reference.
+        UsageError: An unknown metric, baseline, reference or engine.
+        MissingDependency: What a metric or the engine needs is not installed.
         DataError: The test data has no row that can be scored, or too few rows for few-shot.
-        LimitError: The budget is used up.
+        LimitError: The budget is used up, or vLLM finds too little memory.
+        RunError: vLLM ended while it started or answered.
         ProviderError: A model refuses to answer. Answers so far are kept, as after Ctrl-C.
     """
     from unift.evaluate import _classification as classification
@@ -108,17 +120,20 @@ def evaluate(
     from unift.evaluate import _steps as steps
     from unift.evaluate._asking import Session
     from unift.evaluate._calibration import calibration
-    from unift.evaluate._candidates import build_candidates, name_of
+    from unift.evaluate._candidates import always_the_same, build_candidates, name_of
     from unift.evaluate._general_text import general_loss
     from unift.evaluate._preferring import prefer, prepare
     from unift.evaluate._result import Evaluation, pick_samples
     from unift.evaluate._rows import choose_rows, read_rows
+    from unift.evaluate._served import shelf_for
     from unift.evaluate._slices import compare_slices, row_key
     from unift.evaluate._task import find_task
     from unift.evaluate._verdict import judge as find_verdict
     from unift.evaluate._verdict import with_slices
 
     steps.check(limit, concurrency, confidence, margin, budget_usd)
+    usual = against is None
+    against = against if against is not None else steps.usual(reference)
     reference = steps.reference_of(margin, reference, against)
     if reference is not None:
         against = [*against, reference]
@@ -129,6 +144,8 @@ def evaluate(
     known_rows, said = steps.recorded_rows(every_row, candidates)
     rows = choose_rows(known_rows, limit, seed)
     task = find_task([row.target for row in rows], metric)
+    if usual and task.kind == "labels" and judge is None:  # a judge would cost something
+        candidates.append(always_the_same(model, train, every_row))
     task, ran = code.with_code(task, rows, metric, run_code, notice)
     said += ran
     if group:
@@ -152,9 +169,10 @@ def evaluate(
 
         harness = Harness(lm_eval, *before)
     general = general_text = harnessed = preference = None
+    shelf = shelf_for(engine, vllm_python, steps.sources(candidates, before, judge), notice)
     with Session(
         concurrency=concurrency, reuse=reuse, budget_usd=budget_usd, notice=notice,
-        progress=progress,
+        progress=progress, shelf=shelf,
     ) as session:  # fmt: skip
         if harness is not None:  # first, since a wrong task shows here and costs nothing
             harnessed = harness.run(session, confidence=confidence, seed=seed, notice=notice)
@@ -193,11 +211,13 @@ def evaluate(
         title=deciding.title,
         n=len(rows),
         confidence=confidence,
+        phrases=steps.phrases(candidates),
     )
+    rival = steps.rival(verdict, results, deciding)
     if preference is not None and deciding.name == "preference":
         verdict = preference.onto_verdict(verdict)
     parts = compare_slices(
-        rows, task, slices, results, verdict.against,
+        rows, task, slices, results, rival,
         metric=deciding, confidence=confidence, seed=seed, margin=margin, groups=groups,
     )  # fmt: skip
     scale = next((one.scale for one in comparisons if one.metric == deciding.name), 1.0)
@@ -218,8 +238,10 @@ def evaluate(
         "lm_eval": harnessed,
         "calibration": calibration(results, deciding),
         "non_inferiority": scoring.non_inferiority(comparisons, confidence),
-        "asked": steps.asked(margin, against_name, group, slices, forgetting, judge, harness),
-        "samples": pick_samples(rows, results, deciding, verdict.against),
+        "asked": steps.asked(
+            margin, against_name, group, slices, forgetting, judge, harness, shelf
+        ),
+        "samples": pick_samples(rows, results, deciding, rival),
         "lineage": steps.lineage(model, data, rows),
         "diagnosis": steps.diagnosis(model),
         "code": code.outcomes(results, rows, task),

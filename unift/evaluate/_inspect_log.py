@@ -16,7 +16,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from unift.errors import MissingDependency, UsageError
+from unift.evaluate._code import PASSED, Runs, tests_of
 from unift.evaluate._metrics import Metric
+from unift.evaluate._preference import PREFERENCE
 from unift.evaluate._recorded import reply_text
 from unift.evaluate._result import Evaluation, Result
 from unift.evaluate._rows import Message, answer_text
@@ -174,6 +176,7 @@ def _sample(evaluation: Evaluation, result: Result, index: int) -> EvalSample:
             one.name: Score(
                 value=result.scores[one.name][index],
                 answer=text,
+                explanation=_why(evaluation, result, one, index),
                 metadata=None
                 if one.right is None
                 else {"right": result.scores[one.name][index] >= one.right},
@@ -184,6 +187,19 @@ def _sample(evaluation: Evaluation, result: Result, index: int) -> EvalSample:
         total_time=reply.seconds,
         working_time=reply.seconds,
     )
+
+
+def _why(evaluation: Evaluation, result: Result, metric: Metric, index: int) -> str | None:
+    """What stands behind a score that its number does not say."""
+    if isinstance(metric.score, Runs):
+        ends = metric.score.why(reply_text(result.replies[index]), tests_of(evaluation.rows[index]))
+        return f"The code {'passed its tests' if ends == PASSED else f'ended with: {ends}'}."
+    if metric is not PREFERENCE:
+        return None
+    own, value = evaluation.candidates[0].name, result.scores[metric.name][index]
+    other = own if result.name != own else evaluation.verdict.against
+    told = {0.0: "not preferred to", 0.5: "tied with", 1.0: "preferred to"}
+    return f"{told.get(value, f'preferred by {value:.0%} to')} the answer of {other}"
 
 
 def _messages(prompt: Sequence[Message]) -> list[ChatMessage]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import logging
 import math
 import sys
@@ -15,9 +16,10 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from unift._home import home
 from unift.errors import MissingDependency, UsageError
 from unift.evaluate._asking import Session
-from unift.evaluate._candidates import Candidate
+from unift.evaluate._candidates import Candidate, identity_of
 from unift.evaluate._shelf import weights_of
 from unift.evaluate._statistics import paired_difference
 from unift.verbs import InMemory
@@ -115,6 +117,7 @@ class Harness:
                     tasks=list(self.wanted.tasks),
                     task_manager=self._manager,
                     limit=self.wanted.limit,
+                    use_cache=str(_kept(candidate, session.reuse)),
                 )
             except Exception as error:  # a task is a program of its author
                 raise UsageError(
@@ -124,6 +127,18 @@ class Harness:
                     fix="correct the task file or leave the task out; if memory ran out, use a "
                     "larger card",
                 ) from error
+
+
+def _kept(candidate: Candidate, reuse: bool) -> Path:
+    """Where the harness keeps what this model said to each request, the moment it is said; a
+    request holds everything of the task and its settings that an answer depends on."""
+    digest = hashlib.sha256(identity_of(candidate.source).encode()).hexdigest()[:16]
+    path = home() / "lm-eval" / digest
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if not reuse:
+        for file in path.parent.glob(f"{digest}_rank*.db"):  # the ending is the harness's
+            file.unlink()
+    return path
 
 
 def _read(wanted: LmEval | Sequence[str]) -> LmEval:

@@ -88,6 +88,7 @@ def get_metric(metric: str | Metric | Score) -> Metric:
 
     ``"module:function"`` names a function of the user in a module that Python finds (the working
     folder included), ``"json_schema:FILE"`` the share of answers that obey a JSON schema,
+    ``"bertscore"`` or ``"bertscore:FOLDER"`` BERTScore in the usual or in that encoder,
     ``"preference"`` what a judge or people prefer and ``"code"`` whether tests pass, which only
     `evaluate` can ask for.
 
@@ -104,6 +105,10 @@ def get_metric(metric: str | Metric | Score) -> Metric:
     if colon and scheme == "json_schema":
         about = f"The answer is JSON that obeys the schema in {rest}."
         return Metric("json_schema", schema_check(Path(rest)), "Valid by schema", about)
+    if scheme == "bertscore":
+        from unift.evaluate._bert_score import bert_score
+
+        return bert_score(rest)
     if colon:
         return get_metric(_function(scheme, rest))
     if metric == "preference":
@@ -119,7 +124,7 @@ def get_metric(metric: str | Metric | Score) -> Metric:
             f"There is no metric '{metric}'.",
             code="unknown_metric",
             where="metric",
-            fix=did_you_mean(metric, [*_registry, "auto"]),
+            fix=did_you_mean(metric, [*_registry, "auto", "bertscore"]),
         )
     return _registry[metric]
 

@@ -14,8 +14,8 @@ from unift.evaluate._verdict import Comparison, Verdict
 from unift.provider import Reply
 
 # Sample answers kept in the JSON and the report: those that training lost, those that it gained,
-# those wrong before and after, those right before and after.
-SAMPLES = {"lost": 4, "gained": 4, "still wrong": 2, "same": 2}
+# those wrong before and after, those right before and after, and equals where nothing is right.
+SAMPLES = {"lost": 4, "gained": 4, "still wrong": 2, "same": 2, "equal": 2}
 
 
 @dataclass(frozen=True)
@@ -153,13 +153,14 @@ def pick_samples(
     """
     own = results[0].scores[metric.name]
     other = next((one.scores[metric.name] for one in results if one.name == rival), own)
-    perfect = 1.0 if metric.right is None else metric.right
     kinds: dict[str, list[int]] = {kind: [] for kind in SAMPLES}
     for i, (mine, theirs) in enumerate(zip(own, other, strict=True)):
         if mine != theirs:
             kinds["gained" if mine > theirs else "lost"].append(i)
+        elif metric.right is None:
+            kinds["equal"].append(i)
         else:
-            kinds["same" if mine >= perfect else "still wrong"].append(i)
+            kinds["same" if mine >= metric.right else "still wrong"].append(i)
     picked: list[dict[str, Any]] = []
     for kind, most in SAMPLES.items():
         largest_first = sorted(kinds[kind], key=lambda i: -abs(own[i] - other[i]))

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from unift.evaluate._candidates import Source
+from unift.evaluate._candidates import Source, identity_of
 from unift.provider import Model
 
 
@@ -96,8 +96,8 @@ def is_remote(reference: str) -> bool:
     return get_provider(found.scheme).capabilities().place == "remote"
 
 
-def in_order(sources: Sequence[Source]) -> list[Source]:
-    """Each once, as given, but those on one base together and what needs no memory first."""
+def in_order(sources: Sequence[Source], place: Callable[[Weights], object]) -> list[Source]:
+    """Each once, as given, but those of one `place` together and what needs no memory first."""
     places: list[object] = []  # of bases, in order of first appearance
     keyed: list[tuple[int, Source]] = []
     for source in sources:
@@ -107,18 +107,32 @@ def in_order(sources: Sequence[Source]) -> list[Source]:
         if weights is None:
             keyed.append((-1, source))
             continue
-        if weights.place not in places:
-            places.append(weights.place)
-        keyed.append((places.index(weights.place), source))
+        at = place(weights)
+        if at not in places:
+            places.append(at)
+        keyed.append((places.index(at), source))
     return [source for _, source in sorted(keyed, key=lambda one: one[0])]
 
 
 class Shelf:
     """One model in memory; the next one takes over its weights where it can."""
 
+    engine = "transformers"  # what answers for weights on this machine
+
     def __init__(self) -> None:
         self._source: Source | None = None
         self._model: Model | None = None
+
+    def expect(self, sources: Sequence[Source], tokens: int) -> None:
+        """These will be asked for; no prompt with its answer is longer than so many tokens."""
+
+    def identity(self, source: Source) -> str:
+        """What an answer of this source depends on; answers are kept under it."""
+        return identity_of(source)
+
+    def place(self, weights: Weights) -> object:
+        """The same for models that can follow each other without loading a base again."""
+        return weights.place
 
     def at_once(self, source: Source) -> int | None:
         """Calls under way at a time; None where the model forms its batches itself."""
@@ -143,6 +157,10 @@ class Shelf:
             if old is not None and self._model is not old:
                 old.close()
         return new
+
+    def weights(self, source: Source) -> Model:
+        """The model in this process, whoever answers for it."""
+        return self.get(source)
 
     def close(self) -> None:
         if self._model is not None:

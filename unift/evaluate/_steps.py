@@ -18,12 +18,18 @@ from unift.evaluate._candidates import (
     in_training,
     run_of,
 )
+from unift.evaluate._commonest import NAME as COMMONEST
+from unift.evaluate._commonest import Always
 from unift.evaluate._json_fields import field_table
+from unift.evaluate._judge import Judge
+from unift.evaluate._metrics import Metric
 from unift.evaluate._recorded import Recorded, reply_text
 from unift.evaluate._result import Evaluation, Result
 from unift.evaluate._rows import Row, fingerprint
+from unift.evaluate._shelf import Shelf
 from unift.evaluate._statistics import minimum_detectable_effect, rows_needed
 from unift.evaluate._task import Task
+from unift.evaluate._verdict import Verdict
 from unift.evaluate.diagnosis import diagnose
 from unift.provider import Sampling
 
@@ -105,6 +111,25 @@ def reference_of(
     )
 
 
+def usual(reference: Source | None) -> list[Source]:
+    """Whom to compare with where nobody said: the reference alone, if there is one."""
+    return ["base"] if reference is None else []
+
+
+def phrases(candidates: Sequence[Candidate]) -> dict[str, str]:
+    """What a sentence calls a candidate, where that is not its name."""
+    return {one.name: one.source.phrase for one in candidates if isinstance(one.source, Always)}
+
+
+def rival(verdict: Verdict, results: Sequence[Result], metric: Metric) -> str | None:
+    """Whom parts and samples are compared with: as the verdict, but with somebody who reads the
+    question. The commonest answer is always right on one label, and never on the others."""
+    if verdict.against != COMMONEST:
+        return verdict.against
+    others = [one for one in results[1:] if one.name != COMMONEST]
+    return max(others, key=lambda one: one.metrics[metric.name]).name if others else None
+
+
 def recorded_rows(
     rows: Sequence[Row], candidates: Sequence[Candidate]
 ) -> tuple[list[Row], list[str]]:
@@ -141,14 +166,23 @@ def sampling(rows: Sequence[Row]) -> Sampling:
     return Sampling(temperature=0.0, top_p=1.0, max_tokens=min(4096, 32 + longest // 2))
 
 
+def sources(
+    candidates: Sequence[Candidate], before: Sequence[Candidate] | None, judge: Any
+) -> list[Source]:
+    """Everybody who will be asked."""
+    found = [one.source for one in [*candidates, *(before or ())]]
+    return [*found, judge.model] if isinstance(judge, Judge) else found
+
+
 def asked(
     margin: float | None,
     reference: str | None,
     group: str | None,
     slices: Sequence[str],
     forgetting: bool,
-    judge: Any = None,
-    harness: Any = None,
+    judge: Any,
+    harness: Any,
+    shelf: Shelf,
 ) -> dict[str, Any]:
     """What was asked for beyond the defaults."""
     given: dict[str, Any] = {
@@ -163,6 +197,8 @@ def asked(
         given["judge"] = judge.described
     if harness is not None:
         given["lm_eval"] = harness.wanted.described
+    if shelf.engine != Shelf.engine:
+        given["engine"] = shelf.engine
     return {key: value for key, value in given.items() if value}
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from math import ceil
 from typing import TYPE_CHECKING, Literal
@@ -79,6 +79,7 @@ def judge(
     title: str,
     n: int,
     confidence: float,
+    phrases: Mapping[str, str] | None = None,
 ) -> Verdict:
     """Compare with the baseline that scored highest in the deciding metric, or with the reference.
 
@@ -96,7 +97,9 @@ def judge(
         title: Its title.
         n: Rows.
         confidence: Level of the intervals.
+        phrases: What the sentence calls a baseline, where that is not its name.
     """
+    called = phrases or {}
     rivals = [one for one in comparisons if one.metric == metric]
     title = title[:1].lower() + title[1:] if title[1:2].islower() else title
     subject = f"the {name} model" if name != "model" else "the model"
@@ -109,9 +112,10 @@ def judge(
         )
     reference = next((one for one in rivals if one.margin is not None), None)
     if reference is not None:
-        return _judge_margin(subject, means[name], reference, title, n, confidence)
+        theirs = called.get(reference.b, reference.b)
+        return _judge_margin(subject, means[name], reference, theirs, title, n, confidence)
     best = max(rivals, key=lambda one: means[one.b])
-    level, strongest = _level(means[name], best.scale), best.b
+    level, strongest = _level(means[name], best.scale), called.get(best.b, best.b)
     if len(rivals) > 1:
         strongest += ", the strongest alternative"
     gap = _points(abs(best.difference), best.scale)
@@ -150,7 +154,13 @@ def judge(
 
 
 def _judge_margin(
-    subject: str, mean: float, one: Comparison, title: str, n: int, confidence: float
+    subject: str,
+    mean: float,
+    one: Comparison,
+    theirs: str,
+    title: str,
+    n: int,
+    confidence: float,
 ) -> Verdict:
     """Compare with the reference of a non-inferiority question.
 
@@ -170,21 +180,21 @@ def _judge_margin(
     if one.not_worse and sure and one.low > 0:
         return Verdict(
             "better",
-            f"Worth it: {subject} reaches {level} {title} and is better than {one.b} ({figures}).",
+            f"Worth it: {subject} reaches {level} {title} and is better than {theirs} ({figures}).",
             one.b,
         )
     if one.not_worse:
         return Verdict(
             "not_worse",
             f"Not worse: {subject} reaches {level} {title}, and a loss of {allowed} or more "
-            f"against {one.b} is ruled out ({figures}).",
+            f"against {theirs} is ruled out ({figures}).",
             one.b,
         )
     if sure and one.high < 0:
         much = "by more than" if one.high < -margin else "and not shown to be within"
         return Verdict(
             "worse",
-            f"Worse: {subject} reaches {level} {title}, worse than {one.b} {much} the margin of "
+            f"Worse: {subject} reaches {level} {title}, worse than {theirs} {much} the margin of "
             f"{allowed} ({figures}).",
             one.b,
         )
@@ -197,7 +207,7 @@ def _judge_margin(
     )
     return Verdict(
         "inconclusive",
-        f"Cannot tell: a loss of {allowed} against {one.b} in {title} is not ruled out "
+        f"Cannot tell: a loss of {allowed} against {theirs} in {title} is not ruled out "
         f"({figures}). {advice}",
         one.b,
     )
@@ -220,7 +230,7 @@ def with_slices(verdict: Verdict, slices: Sequence[Slice], title: str, scale: fl
     names = tuple(one.name for one in lost)
     if verdict.code in ("no_better", "inconclusive"):
         sentence = (
-            f"Worse in part: against {verdict.against} it loses {title} on {told}. "
+            f"Worse in part: against {lost[0].against} it loses {title} on {told}. "
             f"Over all rows: {verdict.sentence[0].lower()}{verdict.sentence[1:]}"
         )
         return Verdict("worse_in_part", sentence, verdict.against, names)

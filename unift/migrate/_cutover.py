@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import difflib
-import json
 import re
 import shlex
 from collections.abc import Mapping
@@ -11,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from unift._vllm import allowed_rank, dtype_of, rank_of
 from unift.errors import RunError, UsageError
 from unift.estimate import local_providers
 from unift.migrate._files import write_text
@@ -103,10 +103,9 @@ def start_commands(
     if weights:
         vllm += ["--served-model-name", name]
     else:
-        rank = int(_adapter(folder).get("r", 16))
         vllm += ["--enable-lora", "--lora-modules", f"{name}={folder}"]
-        vllm += ["--max-lora-rank", str(_allowed_rank(rank))]
-    vllm += ["--dtype", _dtype(folder)]
+        vllm += ["--max-lora-rank", str(allowed_rank(rank_of(folder)))]
+    vllm += ["--dtype", dtype_of(folder)]
     vllm += ["--quantization", "bitsandbytes"] if four_bit else []
     template = Path(folder) / "chat_template.jinja"
     vllm += ["--chat-template", str(template)] if template.is_file() else []
@@ -189,26 +188,3 @@ def _masked(line: str) -> str:
     key, equals, value = line.partition("=")
     hidden = equals and _SECRET.search(key) and not value.startswith("(")
     return f"{key}=(hidden)" if hidden else line
-
-
-def _adapter(folder: str) -> dict[str, Any]:
-    try:
-        return json.loads((Path(folder) / "adapter_config.json").read_text("utf-8"))
-    except (OSError, ValueError):
-        return {}
-
-
-def _dtype(folder: str) -> str:
-    """The precision of training, from the card beside the model."""
-    try:
-        card = json.loads((Path(folder) / "unift.json").read_text("utf-8"))
-    except (OSError, ValueError):
-        return "auto"
-    words = {"fp32": "float32", "bf16": "bfloat16", "fp16": "float16"}  # as vLLM spells them
-    dtype = str(card.get("dtype") or "auto")
-    return words.get(dtype, dtype)
-
-
-def _allowed_rank(rank: int) -> int:
-    """vLLM takes these ranks only (vllm/config/lora.py, MaxLoRARanks)."""
-    return next((one for one in (8, 16, 32, 64, 128, 256, 320, 512) if one >= rank), rank)

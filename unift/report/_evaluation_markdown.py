@@ -36,9 +36,13 @@ def evaluation_markdown(document: Doc) -> str:
     lines += [f"- **Note:** {_plain(one)}" for one in view["warnings"]]
     if view["warnings"]:
         lines.append("")
+    lines += _preference(view)
+    lines += _code_runs(view)
     lines += _parts(view)
     lines += _forgetting(document)
+    lines += _general_text(view)
     lines += _lm_eval(document)
+    lines += _calibration(document)
     lines += _diagnosis(document.get("diagnosis"))
     lines += _samples(view)
     lines += _origin(document)
@@ -83,6 +87,44 @@ def _differences(view: Doc, document: Doc) -> list[str]:
     return [*lines, "", f"{view['n']} test rows, paired; {', '.join(view['tests'])}.", ""]
 
 
+def _preference(view: Doc) -> list[str]:
+    found: Doc = view["preference"] or {}
+    pairs: Sequence[Doc] = found.get("against") or []
+    if not pairs:
+        return []
+    judged = found["by"] == "judge"
+    extra = ["changed with the order", "unreadable"] if judged else []
+    heads = ["rows", "win rate", f"{view['level']} interval", "won", "tied", "lost", "equal"]
+    lines = [_row("preferred to", *heads, *extra), _rule(1, len(heads) + len(extra))]
+    for one in pairs:
+        cells = [str(one["n"]), score(one["win_rate"], True)]
+        cells += [f"{score(one['low'], True)} to {score(one['high'], True)}"]
+        cells += [str(one[key]) for key in ("wins", "ties", "losses", "identical")]
+        if judged:
+            place = one["position"]
+            cells += [score(place["share"], True) if place and place["n"] else "–"]
+            cells += [str(one["unreadable"])]
+        lines.append(_row(_code(one["b"]), *cells))
+    who = "People, who did not know whose answer they read"
+    if judged:
+        who = f"{_code(found['judge'])}, in both orders"
+    more = (
+        f" The win rate of {_code(view['names'][0])} above is that against its strongest rival."
+        if len(pairs) > 1
+        else ""
+    )
+    return [f"Preferred by: {who}.{more}", "", *lines, ""]
+
+
+def _code_runs(view: Doc) -> list[str]:
+    found = view["code"]
+    if not found:
+        return []
+    lines = [_row("code of", *map(_plain, found["ways"])), _rule(1, len(found["ways"]))]
+    lines += [_row(_code(one["name"]), *map(str, one["counts"])) for one in found["rows"]]
+    return _folded("How the code ended", lines)
+
+
 def _parts(view: Doc) -> list[str]:
     compared = [one for one in view["slices"] if one["difference"] is not None]
     if not compared:
@@ -115,6 +157,31 @@ def _forgetting(document: Doc) -> list[str]:
         for one in kinds
     ]
     return _folded("What was forgotten", lines)
+
+
+def _general_text(view: Doc) -> list[str]:
+    text: Doc = view["general_text"] or {}
+    if not text:
+        return []
+    told = (
+        f"Nats a token on {text['texts']} short texts: {text['model']['loss']:.3f}, base "
+        f"{text['base']['loss']:.3f}; difference {text['difference']:+.3f} ({view['level']} "
+        f"interval {text['low']:+.3f} to {text['high']:+.3f}). Above 0 is worse."
+    )
+    return _folded("Loss on general text", [told])
+
+
+def _calibration(document: Doc) -> list[str]:
+    every: Mapping[str, Doc] = document.get("calibration") or {}
+    known = {name: one for name, one in every.items() if "bins" in one}
+    if not known:
+        return []
+    lines = [_row("", "answers", "sure", "right", "error", "Brier"), _rule(1, 5)]
+    for name, one in known.items():
+        shares = [score(one[key], True) for key in ("confidence", "accuracy")]
+        numbers = [f"{one[key]:.3f}" for key in ("error", "brier")]
+        lines.append(_row(_code(name), str(one["n"]), *shares, *numbers))
+    return _folded("Is it as sure as it is right?", lines)
 
 
 def _lm_eval(document: Doc) -> list[str]:

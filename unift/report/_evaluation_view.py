@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -24,7 +26,9 @@ _CHANGES = {
     "gained": ("Got better", "good"),
     "still wrong": ("Unchanged, wrong", "open"),
     "same": ("Unchanged, right", "open"),
+    "equal": ("As good", "open"),
 }
+_FIGURES = re.compile(r" \(((?:[\d.]+% interval|difference )[^)]*)\)")
 # A wider matrix cannot be read.
 _CONFUSION_MOST = 25
 # Numbers of the whole set that are no metric of their own.
@@ -34,6 +38,7 @@ _SET_METRICS = {"macro_f1": "Macro F1"}
 def evaluation_view(doc: Doc) -> dict[str, Any]:
     """Everything that the sections on the comparison and the samples need."""
     deciding = doc["metric"]
+    asked: Doc = doc.get("asked") or {}
     word, tone = _BADGES.get(doc["verdict_code"], (str(doc["verdict_code"]), "open"))
     shares = _shares(doc)
     columns = [
@@ -70,6 +75,8 @@ def evaluation_view(doc: Doc) -> dict[str, Any]:
         "question": _question(doc),
         "forgetting": _forgetting(doc),
         "preference": doc.get("preference"),
+        "code": _code(doc),
+        "engine": asked.get("engine"),
         "general_text": doc.get("general_text"),
         "lm_eval": doc.get("lm_eval"),
         "calibration": _calibration(doc),
@@ -89,10 +96,10 @@ def _sentence(verdict: str, word: str) -> dict[str, str]:
     The badge above says the first word already.
     """
     text = verdict.removeprefix(f"{word}: ").removeprefix("Worse: ")
-    found, bracket, figures = text.partition(" (")
-    figures, end, rest = figures.partition(")")
-    if not bracket or not end:
+    bracket = _FIGURES.search(text)  # a user's word may have brackets, too
+    if bracket is None:
         return {"found": text[:1].upper() + text[1:], "figures": ""}
+    found, figures, rest = text[: bracket.start()], bracket[1], text[bracket.end() :]
     return {
         "found": found[:1].upper()
         + found[1:]
@@ -199,6 +206,26 @@ def _calibration(doc: Doc) -> dict[str, Any] | None:
             reliability_chart(known[shown]["bins"], name=shown, width=w, id=f"reliability-{w}")
             for w in (880, 380)
         ],
+    }
+
+
+def _code(doc: Doc) -> dict[str, Any] | None:
+    """How often the code of each candidate ended in which way, the commonest way first."""
+    found: Doc = doc.get("code") or {}
+    ended: Mapping[str, Mapping[str, int]] = found.get("ended") or {}
+    if not ended:
+        return None
+    total = Counter[str]()
+    for counts in ended.values():
+        total.update(counts)
+    ways = sorted(total, key=lambda way: (way != "passed", -total[way], way))
+    return {
+        "ways": ways,
+        "rows": [
+            {"name": name, "counts": [counts.get(way, 0) for way in ways]}
+            for name, counts in ended.items()
+        ],
+        "isolation": found.get("isolation"),
     }
 
 

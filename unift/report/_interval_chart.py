@@ -10,6 +10,8 @@ from markupsafe import Markup
 from unift.report import _svg as svg
 from unift.report._format import change, tick
 
+_CHARACTER = 7.6  # width of a digit of the figures, as browsers draw it
+
 
 def interval_chart(
     comparisons: Sequence[Mapping[str, Any]], *, title: str, width: int, id: str
@@ -24,6 +26,8 @@ def interval_chart(
     factor = 100.0 if share else 1.0
     wide = width > 500
     left, right, row, top = (190.0, 170.0, 40.0, 16.0) if wide else (16.0, 16.0, 62.0, 8.0)
+    if wide:  # room for the longest figures
+        right = max(right, 20 + _CHARACTER * max(len(_figures(one, share)) for one in comparisons))
     ends = [factor * one[key] for one in comparisons for key in ("low", "high")] + [0.0]
     span = max(ends) - min(ends) or 1.0
     x = svg.Axis(min(ends) - span * 0.06, max(ends) + span * 0.06, left, width - right)
@@ -54,10 +58,7 @@ def _row(
 ) -> list[Markup]:
     low, high, mid = (x.at(factor * one[key]) for key in ("low", "high", "difference"))
     found = "positive" if one["low"] > 0 else "negative" if one["high"] < 0 else "open"
-    figures = (
-        f"{change(one['difference'], share)} "
-        f"({change(one['low'], share)} to {change(one['high'], share)})"
-    )
+    figures = _figures(one, share)
     name = shortened(f"vs {one['b']}", 26 if width > 500 else 24)
     if width > 500:
         y = top + height / 2
@@ -78,6 +79,13 @@ def _row(
         svg.line(high, y - 5, high, y + 5, f"interval {found}"),
         svg.element("circle", cx=mid, cy=y, r=5, class_=f"point {found}"),
     ]
+
+
+def _figures(one: Mapping[str, Any], share: bool) -> str:
+    return (
+        f"{change(one['difference'], share)} "
+        f"({change(one['low'], share)} to {change(one['high'], share)})"
+    )
 
 
 def shortened(text: str, most: int) -> str:

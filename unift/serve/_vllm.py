@@ -1,18 +1,9 @@
-"""vLLM as a subprocess in an environment of its own, adapters loaded while it runs.
-
-It pins other versions of torch and transformers than ours, so it never shares our environment.
-Endpoints: vLLM documentation, "LoRA Adapters", "Dynamically serving LoRA Adapters".
-"""
+"""The part of the server that hands requests on to vLLM and has it load adapters while it runs."""
 
 from __future__ import annotations
 
 import asyncio
 import json
-import os
-import re
-import shutil
-import socket
-import subprocess
 from collections import OrderedDict
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
@@ -22,16 +13,13 @@ import httpx2
 from fastapi.responses import Response, StreamingResponse
 
 from unift._home import home
-from unift.errors import RunError, UniftError, UsageError
+from unift._vllm import Process, Wanted
+from unift.errors import UniftError
 from unift.serve._errors import ApiError
 from unift.serve._requests import ChatBody, CompletionBody, TokenizeBody
 
 if TYPE_CHECKING:
     from unift.serve._server import Settings
-
-_START_SECONDS = 900.0  # large models load for minutes
-_GRACE_SECONDS = 30.0
-
 
 Spent = Callable[[int, int], None]  # tokens of the prompt, of the answer
 
@@ -55,82 +43,32 @@ class Vllm:
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
-        self._port = _free_port()
-        self._url = f"http://127.0.0.1:{self._port}"
-        self._process: subprocess.Popen[bytes] | None = None
-        if shutil.which(settings.vllm_python) is None:
-            raise self._failed("cannot be started: there is no such python")
-        self._client = httpx2.AsyncClient(base_url=self._url, timeout=None)
+        wanted = Wanted(
+            python=settings.vllm_python,
+            model=settings.folder,
+            name=settings.base,
+            instead="--engine local",
+            later=settings.max_adapters,
+            four_bit=settings.four_bit,
+        )
+        self._process = Process(wanted, home() / "logs" / "vllm.log")
+        self._client = httpx2.AsyncClient(base_url=self._process.url, timeout=None)
         self._loaded: OrderedDict[str, None] = OrderedDict()  # model names, oldest first
         self._loading = asyncio.Lock()
-        self._log = home() / "logs" / "vllm.log"
 
     @property
     def alive(self) -> bool:
-        return self._process is not None and self._process.poll() is None
-
-    @property
-    def command(self) -> list[str]:
-        """What is run."""
-        wanted = self._settings
-        return [
-            wanted.vllm_python,
-            *("-m", "vllm.entrypoints.openai.api_server"),
-            *("--model", wanted.folder),
-            *("--served-model-name", wanted.base),
-            *("--host", "127.0.0.1", "--port", str(self._port)),
-            "--enable-lora",
-            *("--max-loras", str(min(wanted.max_adapters, 8))),
-            *("--max-cpu-loras", str(wanted.max_adapters)),
-            *("--max-lora-rank", "64"),
-            # vLLM documentation, "BitsAndBytes": quantised while it is loaded, adapters on top.
-            *(("--quantization", "bitsandbytes") if wanted.four_bit else ()),
-        ]
+        return self._process.alive
 
     async def start(self, starting: Starting | None = None) -> None:
-        """Start it and wait until it answers, or until nobody wants it any more.
-
-        Raises:
-            RunError: It cannot be started, or ends while it starts.
-        """
-        variables = {**os.environ, "VLLM_ALLOW_RUNTIME_LORA_UPDATING": "True"}
-        self._log.parent.mkdir(exist_ok=True)
-        try:
-            with self._log.open("wb") as log:
-                # In a session of its own: a Ctrl-C drains the server first, which then ends it.
-                self._process = subprocess.Popen(
-                    self.command, env=variables, stdout=log, stderr=log, start_new_session=True
-                )
-        except OSError as error:
-            raise self._failed(f"cannot be started: {error.strerror}") from error
-        loop = asyncio.get_running_loop()
-        until = loop.time() + _START_SECONDS
-        while loop.time() < until:
-            if starting is not None and starting.is_over():
-                await self.stop()
-                return
-            if not self.alive:
-                raise self._ended(self._process.returncode)
-            try:
-                if (await self._client.get("/health", timeout=5.0)).status_code == 200:
-                    return
-            except httpx2.HTTPError:
-                pass
-            await asyncio.sleep(0.2)
-        await self.stop()
-        raise self._failed(f"did not answer within {_START_SECONDS:.0f} seconds")
+        """See `Process.start`; it also ends when `starting` is over."""
+        over = (lambda: starting.is_over()) if starting is not None else (lambda: False)
+        await asyncio.to_thread(self._process.start, over)
 
     async def stop(self) -> None:
         """Ask it to end, and see to it."""
         await self._client.aclose()
-        if self._process is None or self._process.poll() is not None:
-            return
-        self._process.terminate()
-        try:
-            await asyncio.to_thread(self._process.wait, _GRACE_SECONDS)
-        except subprocess.TimeoutExpired:
-            self._process.kill()
-            await asyncio.to_thread(self._process.wait)
+        await asyncio.to_thread(self._process.stop)
 
     async def forward(
         self,
@@ -177,29 +115,6 @@ class Vllm:
                 raise ApiError(500, f"vLLM refuses the adapter: {answer.text}", "engine_failed")
             self._loaded[name] = None
 
-    def _ended(self, status: int | None) -> UniftError:
-        text = self._log.read_text(errors="replace")
-        lines = [line.strip() for line in text.splitlines() if line.strip()]
-        # The cause is the last exception; what follows it is how the others came down.
-        causes = [line for line in lines if re.search(r"(Error|Exception)\b.*: |No module", line)]
-        said = (causes or lines or ["nothing"])[-1]
-        return RunError(
-            f"vLLM ended with exit status {status} while it started. It said: {said[:300]}",
-            code="vllm_failed",
-            where=str(self._log),
-            fix=f"see the log; does {self._settings.vllm_python} have vllm (--vllm-python)? "
-            "--engine local does without",
-        )
-
-    def _failed(self, what: str) -> UsageError:
-        return UsageError(
-            f"vLLM {what}.",
-            code="vllm_failed",
-            where=" ".join(self.command),
-            fix="install vllm into an environment of its own and name its python with "
-            "--vllm-python, or use --engine local",
-        )
-
 
 async def _passed_on(answer: httpx2.Response, usage: bool, spent: Spent) -> AsyncIterator[str]:
     """The events as they come; the one with the usage only for whoever asked for it."""
@@ -221,9 +136,3 @@ async def _passed_on(answer: httpx2.Response, usage: bool, spent: Spent) -> Asyn
     finally:
         await answer.aclose()
         spent(prompt, completion)
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
