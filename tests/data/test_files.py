@@ -137,19 +137,24 @@ LONG: dict[str, tuple[Any, list[str]]] = {
 PEAK = """
 import json, re, sys
 from unift.data import validate
-report = validate(sys.argv[1], max_findings=10)
+report = validate(sys.argv[1], model=sys.argv[2] or None, max_findings=10)
 peak = re.search(r"VmHWM:\\s*(\\d+)", open("/proc/self/status").read())
 print(json.dumps([report.rows, [f.code for f in report.findings if f.severity == "error"], int(peak[1]) >> 10]))
 """  # noqa: E501
 
 
-@pytest.mark.parametrize("kind", LONG)
-def test_a_line_of_55_megabytes_takes_less_than_300_mib(tmp_path: Path, kind: str) -> None:
+@pytest.mark.parametrize(
+    ("kind", "model"),
+    [("text", "gpt-4.1-mini"), ("numbers", ""), ("objects", ""), ("broken", "")],
+)
+def test_a_line_of_55_megabytes_takes_less_than_300_mib(
+    tmp_path: Path, kind: str, model: str
+) -> None:
     make, codes = LONG[kind]
     path = tmp_path / "long.jsonl"
     path.write_bytes(rows(0, 3) + make().encode() + b"\n" + rows(3, 3))
     done = subprocess.run(
-        [sys.executable, "-c", PEAK, str(path)], capture_output=True, text=True, check=True
+        [sys.executable, "-c", PEAK, str(path), model], capture_output=True, text=True, check=True
     )
     found, faults, peak = json.loads(done.stdout)
     assert (found, faults) == (7, codes)
