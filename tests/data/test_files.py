@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import io
 import json
+import os
 import subprocess
 import sys
 import zipfile
@@ -16,6 +17,7 @@ import zstandard
 
 from tests.data.rows import answer, user
 from unift.data import Report, validate
+from unift.errors import UsageError
 
 PACKERS = {".gz": gzip.compress, ".zst": zstandard.compress}
 MANY = 400
@@ -125,6 +127,13 @@ def test_a_file_that_is_something_else_is_named(
     assert finding.severity == "error"
     assert said in finding.message
     assert fix in finding.fix
+
+
+def test_a_pipe_is_refused_in_words(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "rows.jsonl")
+    with pytest.raises(UsageError) as caught:
+        validate(tmp_path / "rows.jsonl")
+    assert caught.value.code == "not_a_file"
 
 
 WORDS = "five " * 11_000_000
