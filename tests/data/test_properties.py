@@ -150,6 +150,44 @@ def test_the_fast_way_agrees_with_the_slow_one_in_every_format(name: str, data: 
         assert {*range(len(body) - 3, len(body))} <= {*fast.lines}
 
 
+FAULTS = [
+    "", " ", "\n", "TODO", "...", " a space before and many words", "a space and words after ",
+    "I'm sorry, but I can't help you with that", "As an AI I will not do that for you",
+    "<think>hm</think> quite a few words of it", "{{name}} is here with quite a few words",
+    "cafÃ© and quite a few words of it", "\ufffd and quite a few words of it",
+    "\0 and quite a few words of it", "[INST] and quite a few words of it", "/INST] and words",
+    "```python and quite a few words of it", "<|im_end|> and quite a few words of it",
+    "A text without any fault, of quite a few words", "label", 'a "quoted" word \\ and: "b":',
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("name", [*sorted(PLAIN), "openai-chat", "with system"])
+@pytest.mark.parametrize("ascii", [True, False])
+def test_one_row_with_a_fault_among_others_goes_the_slow_way(name: str, ascii: bool) -> None:
+    plain = PLAIN.get(name, OTHERWISE if name == "with system" else GOOD)
+    name = name if name in PLAIN else "openai-chat"
+    form = FORMATS[name]
+    noted: list[Any] = []
+
+    def note(*found: Any, **_: Any) -> None:
+        noted.append(found)
+
+    for text in ("Hi", "Yo", "No", "Be brief.", "S"):
+        if f'"{text}"' not in plain.decode():
+            continue
+        for fault in FAULTS:
+            line = plain.replace(
+                f'"{text}"'.encode(), json.dumps(fault, ensure_ascii=ascii).encode()
+            )
+            noted.clear()
+            value = parse(line, note)[1]
+            check_row(value, note) if name == "openai-chat" else check_other(value, form, note)
+            body = [plain, plain, line, plain, plain]
+            fast = quick_rows(Block(1, b"\n".join(body), 0), SHAPES[name])
+            assert {0, 1, 3, 4} <= {*fast.lines}
+            assert not (noted and 2 in fast.lines), (text, fault)
+
+
 def test_rows_without_a_fault_take_the_fast_way_beside_rows_with_one() -> None:
     more = [
         GOOD.replace(b"Yo", rb"say \"\u00e9\" <b> ]"),

@@ -236,13 +236,14 @@ class _Look:
             self._turns = np.fromiter(turns, np.int64, len(found.rows))
         # Two for each string.
         self._quotes = 2 * (shape.strings[0] + shape.strings[1] * self._turns)
-        self._exact = self._all and int(self._quotes.sum()) == int(
-            np.count_nonzero(np.frombuffer(data, np.uint8) == ord('"'))
-        )
+        there = int(np.count_nonzero(np.frombuffer(data, np.uint8) == ord('"')))
+        # With more there may be a key that a row need not have, one twice, or a quote in a text.
+        self._exact = self._all and int(self._quotes.sum()) == there
         more: Places = np.empty(0, np.int64)
         if not self._exact and shape.more is not None and (shape.weights or not found.alike):
             more = np.fromiter(map(shape.more, found.decoded), np.int64, len(found.rows))
             self._quotes += 2 * more
+            self._exact = self._all and int(self._quotes.sum()) == there
         self._weighted: list[int] = np.flatnonzero(more).tolist() if shape.weights else []
 
     def faulty(self) -> set[int]:
@@ -299,12 +300,12 @@ class _Look:
         ]
 
     def _asked(self) -> Iterable[str]:
-        """The texts that `_answers` leaves out, as far as they differ; or all texts."""
+        """The texts that `_answers` leaves out, one system prompt of all once; or all texts."""
         width, texts = self._found.width, self.plain.texts
         if not width:
             return texts
         return chain.from_iterable(
-            texts[at::width] if at or len(self.plain.systems) > 1 else texts[:1]
+            texts[:1] if not at and self._found.system is not None else texts[at::width]
             for at in self._columns(False)
         )
 
@@ -377,6 +378,12 @@ def _all_fine(answers: list[str]) -> bool:
     # strip answers the very same text if there is nothing to strip.
     return (
         all(map(is_, map(str.strip, answers), answers))
-        and min(map(len, answers)) > LONGEST_PLACEHOLDER
         and _STARTS.isdisjoint(map(_START, answers))
+        and (min(map(len, answers)) > LONGEST_PLACEHOLDER or _no_placeholder(answers))
     )
+
+
+def _no_placeholder(answers: list[str]) -> bool:
+    """True if all say something. Short answers are labels: few different ones."""
+    short = {text for text in answers if len(text) <= LONGEST_PLACEHOLDER}
+    return "" not in short and not any(map(placeholder, short))
