@@ -39,6 +39,11 @@ _CL100K_WORDS = "|".join(
 )
 
 
+# For counting. A look ahead makes the library leave its fast automaton for a slower one, in which
+# threads wait for each other. `_tokens.cut_spaces` cuts texts where it would make a difference.
+_LOOK_AHEAD, _COUNTED = r"|\s+(?!\S)|\s+", r"|\s+"
+
+
 @dataclass(frozen=True, slots=True)
 class _Published:
     """What OpenAI published of an encoding, beside its ranks."""
@@ -69,8 +74,11 @@ PUBLISHED = {
 
 
 @cache
-def encoding(name: str) -> Any:
+def encoding(name: str, *, counting: bool = False) -> Any:
     """The `tiktoken.Encoding` of that name, built from the rank file in this package.
+
+    Args:
+        counting: Without its look ahead for white space, if it has just that one.
 
     Raises:
         ImportError: tiktoken is not installed.
@@ -92,9 +100,12 @@ def encoding(name: str) -> Any:
         base64.b64decode(token): int(rank)
         for token, rank in (line.split() for line in data.splitlines())
     }
-    return tiktoken.Encoding(
+    made = tiktoken.Encoding(
         name,
-        pat_str=published.words,
+        pat_str=published.words.replace(_LOOK_AHEAD, _COUNTED) if counting else published.words,
         mergeable_ranks=ranks,
         special_tokens=published.special,
     )
+    # The library has its copy; as Python objects, kept for pickling, they take 25 MiB.
+    ranks.clear()
+    return made

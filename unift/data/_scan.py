@@ -5,8 +5,9 @@ from __future__ import annotations
 import json
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
@@ -18,10 +19,11 @@ from unift.data._layout import layout
 from unift.data._lengths import Lengths
 from unift.data._lines import Block, blocks
 from unift.data._other import REFERENCES, check_other
-from unift.data._parse import parse
+from unift.data._parse import LONG, parse, too_heavy
 from unift.data._parts import images_in, text_of_parts
 from unift.data._row import check_row
 from unift.data._rows import Places, PlainRows, identity, plain_rows
+from unift.data._shapes import SHAPES
 from unift.data._sink import Sink
 from unift.data._tokens import Counter, Counts
 from unift.data._whole import Signatures
@@ -65,15 +67,21 @@ class _Batch:
     """Good rows of a block, column by column: those of the fast way, then the others."""
 
     def __init__(self, first: int, plain: PlainRows) -> None:
-        self.numbers = [first + index for index in plain.lines]  # lines of the file
+        self.numbers: Sequence[int]  # lines of the file
+        if isinstance(plain.lines, range):
+            self.numbers = range(first, first + len(plain.lines))
+        else:
+            self.numbers = [first + index for index in plain.lines]
         self.texts, self.roles = plain.texts, plain.roles  # texts of all rows, one after the other
         self.last: list[str] = plain.answers()
-        self.systems: list[str] = plain.systems() if plain.lines else []
+        self.systems: list[str] = plain.systems if plain.lines else []
         self.sizes: Places = plain.sizes()  # texts of each row
         self.prompts, self.answers = (
             plain.identities() if plain.lines else (_NOTHING.copy(), _NOTHING.copy())
         )
         self.images: list[tuple[int, int]] = []
+        self.lengths: Places = plain.lengths  # characters of each text
+        self.ascii = plain.ascii
         self.unsaid = 0  # characters of texts that nobody says
 
     def take(self, rows: Sequence[tuple[int, Content]]) -> None:
@@ -82,11 +90,13 @@ class _Batch:
             return
         if len(self.systems) == 1:
             self.systems *= len(self.numbers)
+        numbers = list(self.numbers)
         found: list[tuple[int, int]] = []
         sizes: list[int] = []
+        before = len(self.texts)
         for number, content in rows:
             found.append(identity(content.roles, content.texts, content.extra))
-            self.numbers.append(number)
+            numbers.append(number)
             self.last.append(content.texts[-1])
             self.systems.append(content.texts[0] if content.roles[0] in _INSTRUCT else "")
             self.texts += content.texts
@@ -102,6 +112,8 @@ class _Batch:
         self.prompts = np.append(self.prompts, prompts)
         self.answers = np.append(self.answers, answers)
         self.sizes = np.append(self.sizes, sizes)
+        self.numbers, self.ascii = numbers, False
+        self.lengths = np.append(self.lengths, list(map(len, self.texts[before:])))
 
     def rows(self) -> Iterator[tuple[int, tuple[str, ...], list[str]]]:
         """(line, roles, texts) of each row."""
@@ -151,7 +163,7 @@ class Scan:
         self._watched = watched
         self._form = form
         self._deep = deep
-        self._waiting: deque[tuple[Places, list[int], int, Future[Counts] | Counts]] = deque()
+        self._waiting: deque[_Counting] = deque()
         self.result = Scanned(signatures)
 
     def run(self) -> Scanned:
@@ -193,7 +205,8 @@ class Scan:
         self._form = None if found.name == CHAT else found
 
     def _block(self, block: Block) -> None:
-        fast = plain_rows(block) if self._form is None else PlainRows()
+        shape = SHAPES.get(self.result.format)
+        fast = plain_rows(block, shape) if shape is not None else PlainRows()
         slow: list[tuple[int, Content]] = []
         if len(fast.lines) < block.count:
             quick = frozenset(fast.lines)
@@ -219,15 +232,14 @@ class Scan:
         result.signatures.add(
             batch.numbers, batch.prompts, batch.answers, batch.last, batch.systems
         )
-        lengths = np.fromiter(map(len, batch.texts), np.int64, len(batch.texts))
-        result.characters += int(lengths.sum()) - batch.unsaid
+        result.characters += int(batch.lengths.sum()) - batch.unsaid
         for number, images in batch.images:
             result.images += 1
             self._on_images(self._shown, number, images)
         if self._deep is not None:
             for number, roles, texts in sorted(batch.rows()):
                 self._deep.add(number, roles, texts)
-        self._count(batch, lengths)
+        self._count(batch)
 
     def _look(self, number: int, line: bytes) -> Content | None:
         """The slow way. None if the row has an error."""
@@ -242,6 +254,11 @@ class Scan:
             at: int | None = None,
         ) -> None:
             nonlocal bad
+            shown = text
+            if len(line) > LONG and at is None:
+                shown = None  # to find the place would take the memory again
+            elif shown is None and len(line) <= LONG:
+                shown = line.decode("utf-8", "replace")
             severity = self._sink.add(
                 code,
                 file=self._shown,
@@ -249,7 +266,7 @@ class Scan:
                 path=path,
                 message=message,
                 fix=fix,
-                text=text if text is not None else line.decode("utf-8", "replace"),
+                text=shown,
                 at=at,
             )
             bad = bad or severity == "error"
@@ -263,34 +280,64 @@ class Scan:
             row = check_other(row, self._form, note)
         return None if bad or row is None else content_of(cast("dict[str, Any]", row))
 
-    def _count(self, batch: _Batch, lengths: Places) -> None:
-        if self._pool is None:
-            counts = self._counter.count(batch.texts, lengths)
-        else:
-            counts = self._pool.submit(self._counter.count, batch.texts, lengths)
-        self._waiting.append((batch.sizes, batch.numbers, int(lengths.sum()), counts))
-        while (
-            len(self._waiting) > _AHEAD
-            or sum(characters for *_, characters, _ in self._waiting) > _AHEAD_CHARACTERS
+    def _count(self, batch: _Batch) -> None:
+        self._waiting.append(_Counting(self._counter, batch, self._pool))
+        ahead = _AHEAD if self._pool is not None else 0
+        while len(self._waiting) > ahead or (
+            self._waiting and sum(one.characters for one in self._waiting) > _AHEAD_CHARACTERS
         ):
             self._collect()
 
     def _collect(self) -> None:
-        many, numbers, _, future = self._waiting.popleft()
-        counts = future.result() if isinstance(future, Future) else future
+        """Take the oldest counts; while they are not there, count what no thread has begun."""
+        oldest = self._waiting.popleft()
+        for other in (oldest, *reversed(self._waiting)):
+            if oldest.done():
+                break
+            other.take_over()
+        counts = oldest.result()
         per_message, per_row = self._counter.per_message, self._counter.per_row
-        starts = np.cumsum(many) - many
+        starts = np.cumsum(oldest.sizes) - oldest.sizes
         tokens = np.add.reduceat(counts, starts)
-        tokens += many * per_message + per_row
-        self.result.lengths.add(tokens, numbers)
+        tokens += oldest.sizes * per_message + per_row
+        self.result.lengths.add(tokens, oldest.numbers)
         if self._watched is not None:
             for at in np.flatnonzero(tokens > self._watched).tolist():
-                self._counted(self._shown, numbers[at], int(tokens[at]))
+                self._counted(self._shown, oldest.numbers[at], int(tokens[at]))
+
+
+class _Counting:
+    """The tokens of a batch, counted by a thread of the pool or by whoever asks for them."""
+
+    def __init__(self, counter: Counter, batch: _Batch, pool: ThreadPoolExecutor | None) -> None:
+        self.sizes, self.numbers = batch.sizes, batch.numbers
+        self.characters = int(batch.lengths.sum())
+        self._count = partial(counter.count, batch.texts, batch.lengths, batch.ascii)
+        self._counts: Counts | None = None
+        self._future = pool.submit(self._count) if pool is not None else None
+
+    def done(self) -> bool:
+        """True if `result` would not wait."""
+        return self._counts is not None or (self._future is not None and self._future.done())
+
+    def take_over(self) -> None:
+        """Count here and now, if no thread has begun."""
+        if self._counts is None and (self._future is None or self._future.cancel()):
+            self._counts = self._count()
+
+    def result(self) -> Counts:
+        """The tokens of each text."""
+        if self._counts is None:
+            assert self._future is not None
+            self._counts = self._future.result()
+        return self._counts
 
 
 def first_values(lines: list[bytes]) -> Iterator[Any]:
     """The first rows of a file that are JSON, to tell the format from."""
     for line in lines[:_LOOK]:
+        if too_heavy(line):
+            continue
         try:
             yield json.loads(line)
         except (ValueError, RecursionError):
