@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from unift.data._finding import Path
-from unift.data._parse import Note
+from unift.data._parse import Note, tolerant
 from unift.data._row import check_row, kind, meant
 from unift.data.formats import Format, Row
 
@@ -26,6 +26,7 @@ def check_other(row: object, form: Format, note: Note) -> dict[str, Any] | None:
         note("UD101", (), f"The row is {kind(row)}, not an object.")
         return None
     fields: dict[str, Any] = row  # pyright: ignore[reportUnknownVariableType]  # any JSON object
+    note = tolerant(fields, note)
     missing = [key for key in form.keys if key not in fields]
     if missing:
         note("UD900", (), f"The row is not {form.name}: it has no `{missing[0]}`.")

@@ -15,7 +15,7 @@ from functools import lru_cache
 from typing import Any, cast
 
 from unift.data._finding import Path
-from unift.data._parse import Note
+from unift.data._parse import Note, tolerant
 from unift.data._parts import check_parts, text_of_parts
 from unift.data._texts import check_answer, check_filled_in, check_text
 from unift.data._tools import check_calls, check_tools, declared
@@ -61,6 +61,7 @@ def check_row(row: object, note: Note) -> None:
         note("UD101", (), f"The row is {kind(row)}, not an object.")
         return
     fields = cast("dict[str, Any]", row)
+    note = tolerant(fields, note)
     _check_keys(fields, note)
     tools = fields.get("tools")
     if tools is not None:
