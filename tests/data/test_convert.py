@@ -231,7 +231,7 @@ def test_a_provider_refuses_formats_that_cannot_become_what_it_trains_on(tmp_pat
     ("row", "code", "path"),
     [
         ({"instruction": "1", "output": "2", "inptu": "x"}, "UD203", "inptu"),
-        ({"prompt": "1", "completion": "2", "id": 1}, "UD203", "id"),
+        ({"prompt": "1", "completion": "2", "id": 1}, "UD204", "id"),
         (
             {
                 "conversations": [
@@ -265,7 +265,9 @@ def test_keys_that_nobody_reads_are_told_in_every_format_and_not_lost_in_silence
 ) -> None:
     file = save(tmp_path / "a.jsonl", [row])
     found = [
-        (f.code, f.path) for f in unift.validate(file).findings if f.code in ("UD203", "UD216")
+        (f.code, f.path)
+        for f in unift.validate(file).findings
+        if f.code in ("UD203", "UD204", "UD216")
     ]
     assert found == [(code, path)]
     if code == "UD216" and "input" not in row:

@@ -287,4 +287,5 @@ def test_mending_twice_changes_nothing_more(
     once = (folder / "out.jsonl").read_bytes()
     again, _ = fix(folder, once, format=form[0])
     assert (folder / "out.jsonl").read_bytes() == once
-    assert (again.changed, again.after.ok) == (0, True)
+    # Bytes that are no text leave no row at all.
+    assert (again.changed, again.after.ok) == (0, bool(once))

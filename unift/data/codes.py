@@ -24,6 +24,7 @@ class Code:
         reason: Why it matters, in a sentence or two.
         example: A row or a fragment that has the fault.
         fix: What to do about it.
+        once: Told once a file and key, where it is first seen; one such key is in every row.
     """
 
     code: str
@@ -33,6 +34,7 @@ class Code:
     example: str
     fix: str
     refused_by: tuple[str, ...] = ()
+    once: bool = False
 
 
 @cache

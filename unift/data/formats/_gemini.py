@@ -11,9 +11,9 @@ import json
 from typing import Any, cast
 
 from unift.data._parse import Note, strictly
+from unift.data._row import REASONING
 from unift.data.formats._gemini_read import SYSTEM, kind_of, read_base
 from unift.data.formats._model import (
-    REASONING,
     Format,
     Lose,
     Message,

@@ -8,7 +8,8 @@ from typing import Any, cast
 
 from unift.data._finding import Path
 from unift.data._parse import Note
-from unift.data.formats._model import REASONING, Message, Row, list_field, unread
+from unift.data._row import REASONING
+from unift.data.formats._model import Message, Row, list_field, unread
 
 _ROLES = {"user": "user", "model": "assistant", "function": "user", "tool": "user"}
 # What people write for the model.

@@ -34,9 +34,6 @@ LOSSES: Mapping[str, str] = {
     "rows": "rows of which nothing is left",
 }
 
-#: Keys of a message under which reasoning stands apart; the first is the one that is written.
-REASONING = ("reasoning_content", "reasoning", "thinking")
-
 Lose = Callable[[str, str], None]
 """``lose(kind, what)``: something of the row has no place in the target."""
 

@@ -7,8 +7,8 @@ from typing import Any, cast
 
 from unift.data._finding import format_path
 from unift.data._parts import text_of_parts
+from unift.data._row import REASONING
 from unift.data.formats._model import (
-    REASONING,
     Format,
     Lose,
     Message,
