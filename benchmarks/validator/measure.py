@@ -27,15 +27,19 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 RESULTS = Path(__file__).parents[1] / "results" / "validator.md"
 DOCS = Path(__file__).parents[2] / "docs"
 
 
-def write_chat(path: Path, megabytes: float, *, bad: bool = False) -> None:
-    """Chat rows of 1.3 KB on average, all different; with a fault in every one if `bad`."""
+def write_rows(
+    path: Path, megabytes: float, form: str = "OpenAI chat", *, bad: bool = False
+) -> None:
+    """Rows of 1.1 KB on average, all different; with a fault in every one if `bad`."""
     words = [
         word.strip("`*|#<>")
         for page in ("architecture.md", "data.md")
@@ -48,16 +52,75 @@ def write_chat(path: Path, megabytes: float, *, bad: bool = False) -> None:
         while size < megabytes * 1e6:
             question = " ".join(picked.choices(words, k=picked.randint(20, 180)))
             answer = " ".join(picked.choices(words, k=picked.randint(10, 160)))
-            last = {"role": "assistant", "content": answer}
+            made = FORMATS[form]("You are a helpful assistant.", f"{row} {question}", answer)
             if bad:
-                last["weight"] = 7  # type: ignore[assignment]  # that is the fault
-            messages = [
-                {"role": "system", "content": "You are a helpful assistant."},
-                {"role": "user", "content": f"{row} {question}"},
-                last,
-            ]
-            size += file.write(json.dumps({"messages": messages}) + "\n")
+                made["messages"][-1]["weight"] = 7  # that is the fault
+            size += file.write(json.dumps(made) + "\n")
             row += 1
+
+
+def as_chat(system: str, question: str, answer: str) -> dict[str, Any]:
+    """A row of OpenAI chat."""
+    said = zip(("system", "user", "assistant"), (system, question, answer), strict=True)
+    return {"messages": [{"role": role, "content": text} for role, text in said]}
+
+
+def as_gemini(system: str, question: str, answer: str) -> dict[str, Any]:
+    """A row of Gemini."""
+    return {
+        "systemInstruction": {"role": "system", "parts": [{"text": system}]},
+        "contents": [
+            {"role": role, "parts": [{"text": text}]}
+            for role, text in (("user", question), ("model", answer))
+        ],
+    }
+
+
+def as_preference(system: str, question: str, answer: str) -> dict[str, Any]:
+    """A row of OpenAI preference; the other answer is the first half of the preferred one."""
+    row = as_chat(system, question, answer)["messages"]
+    other = {"role": "assistant", "content": answer[: len(answer) // 2].strip() + "."}
+    return {
+        "input": {"messages": row[:2]},
+        "preferred_output": row[2:],
+        "non_preferred_output": [other],
+    }
+
+
+def as_gemini_preference(system: str, question: str, answer: str) -> dict[str, Any]:
+    """A row of Gemini preference, likewise."""
+    *contents, last = as_gemini(system, question, answer)["contents"]
+    half = answer[: len(answer) // 2].strip() + "."
+    other = {"role": "model", "parts": [{"text": half}]}
+    scored = [{"score": score, "completion": one} for score, one in ((1, last), (0, other))]
+    return {"contents": contents, "completions": scored}
+
+
+def as_completion(_: str, question: str, answer: str) -> dict[str, Any]:
+    """A row of prompt and completion."""
+    return {"prompt": question, "completion": answer}
+
+
+def as_alpaca(_: str, question: str, answer: str) -> dict[str, Any]:
+    """A row of Alpaca."""
+    return {"instruction": question, "input": "", "output": answer}
+
+
+def as_sharegpt(system: str, question: str, answer: str) -> dict[str, Any]:
+    """A row of ShareGPT."""
+    said = zip(("system", "human", "gpt"), (system, question, answer), strict=True)
+    return {"conversations": [{"from": who, "value": text} for who, text in said]}
+
+
+FORMATS: dict[str, Callable[[str, str, str], dict[str, Any]]] = {
+    "OpenAI chat": as_chat,
+    "OpenAI preference": as_preference,
+    "Gemini": as_gemini,
+    "Gemini preference": as_gemini_preference,
+    "prompt and completion": as_completion,
+    "Alpaca": as_alpaca,
+    "ShareGPT": as_sharegpt,
+}
 
 
 def notebook(path: str) -> int:
@@ -160,9 +223,9 @@ def pydantic_typed(path: str) -> int:
 
 def msgspec_typed(path: str) -> int:
     """Typed decoding alone: what the fast path rests on."""
-    from unift.data._rows import _decoder  # type: ignore[reportPrivateUsage]  # the very same decoder
+    from unift.data._shapes import CHAT  # type: ignore[reportPrivateUsage]  # the very same decoder
 
-    decode, rows = _decoder.decode, 0
+    decode, rows = CHAT.decoder.decode, 0
     with open(path, "rb") as file:
         for line in file:
             decode(line)
@@ -279,9 +342,9 @@ def main() -> None:
     head = "| | MB/s | rows/s | peak MiB | ratio |\n| --- | ---: | ---: | ---: | ---: |"
     with tempfile.TemporaryDirectory() as folder:
         good, bad, some = (Path(folder) / name for name in ("good.jsonl", "bad.jsonl", "20.jsonl"))
-        write_chat(good, size)
-        write_chat(bad, size / 5, bad=True)
-        write_chat(some, size / 5)
+        write_rows(good, size)
+        write_rows(bad, size / 5, bad=True)
+        write_rows(some, size / 5)
         names = {
             "pydantic_typed": "pydantic `model_validate_json`",
             "unift_form": "`unift validate`, all checks but exact tokens",
@@ -313,7 +376,7 @@ def main() -> None:
         grown: list[str] = []
         for megabytes in growth:
             path = Path(folder) / "grown.jsonl"
-            write_chat(path, megabytes)
+            write_rows(path, megabytes)
             [(each, _)] = measure(path, ("unift_form", 1), runs=1)
             grown.append(line(f"{megabytes} MB", each))
             path.unlink()

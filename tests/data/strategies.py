@@ -56,6 +56,86 @@ tidy_rows = st.builds(
     texts,
     st.lists(st.tuples(texts, texts), min_size=1, max_size=2),
 )
+
+
+def _turn(**spoken: st.SearchStrategy[Any]) -> st.SearchStrategy[Any]:
+    return st.fixed_dictionaries(spoken)
+
+
+_shared = st.one_of(
+    _turn(**{"from": st.sampled_from(["human", "gpt", "system", "user", "tool"]), "value": texts}),
+    _turn(role=roles, content=texts),
+)
+_parts = st.lists(_turn(text=texts), min_size=1, max_size=2)
+_content = _turn(role=st.sampled_from(["user", "model"]), parts=_parts)
+_answer = _turn(role=st.just("assistant"), content=texts)
+_instruction = st.fixed_dictionaries({"parts": _parts}, optional={"role": st.just("system")})
+
+
+def _pairs(first: Any, second: Any, more: Any) -> st.SearchStrategy[Any]:
+    """Mostly conversations in order, sometimes any."""
+    order = st.lists(st.tuples(first, second), min_size=1, max_size=2)
+    return st.one_of(order.map(lambda pairs: [one for pair in pairs for one in pair]), more)
+
+
+_contents = _pairs(
+    _turn(role=st.just("user"), parts=_parts), _turn(role=st.just("model"), parts=_parts),
+    st.lists(_content, max_size=3),
+)  # fmt: skip
+#: Format -> rows of it, most of them plain.
+format_rows = {
+    "openai-preference": st.fixed_dictionaries(
+        {
+            "input": st.fixed_dictionaries(
+                {
+                    "messages": st.one_of(
+                        st.lists(plain_messages, max_size=3),
+                        st.lists(_turn(role=st.just("user"), content=texts), min_size=1),
+                    )
+                },
+                optional={"parallel_tool_calls": st.booleans()},
+            ),
+            "preferred_output": st.lists(_answer, min_size=1, max_size=2),
+            "non_preferred_output": st.lists(_answer, min_size=1, max_size=1),
+        }
+    ),
+    "gemini": st.fixed_dictionaries(
+        {"contents": _contents}, optional={"systemInstruction": _instruction, "x": json_values}
+    ),
+    "gemini-preference": st.fixed_dictionaries(
+        {
+            "contents": _contents.map(lambda turns: turns[:1]),
+            "completions": st.lists(
+                st.fixed_dictionaries(
+                    {
+                        "score": st.sampled_from([0, 1, 1.0, 0.0, 0.5]),
+                        "completion": _turn(role=st.just("model"), parts=_parts),
+                    }
+                ),
+                min_size=2,
+                max_size=2,
+            ),
+        },
+        optional={"systemInstruction": _instruction},
+    ),
+    "prompt-completion": st.fixed_dictionaries(
+        {"prompt": texts, "completion": texts}, optional={"x": texts}
+    ),
+    "alpaca": st.fixed_dictionaries(
+        {"instruction": texts, "output": texts},
+        optional={"input": st.one_of(texts, st.none()), "system": texts},
+    ),
+    "sharegpt": st.fixed_dictionaries(
+        {
+            "conversations": _pairs(
+                _turn(**{"from": st.just("human"), "value": texts}),
+                _turn(**{"from": st.just("gpt"), "value": texts}),
+                st.lists(_shared, max_size=3),
+            )
+        },
+        optional={"system": texts},
+    ),
+}
 odd_rows = st.one_of(
     plain_rows,
     tidy_rows,

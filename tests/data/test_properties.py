@@ -11,17 +11,37 @@ import pytest
 from hypothesis import HealthCheck, assume, example, given, settings
 from hypothesis import strategies as st
 
-from tests.data.strategies import lines, odd_rows, plain_rows, spellings, tidy_rows
+from tests.data.strategies import format_rows, lines, odd_rows, plain_rows, spellings, tidy_rows
 from unift.data import codes, count_rows, fingerprint, read_examples, validate
 from unift.data._lines import Block
+from unift.data._other import check_other
 from unift.data._parse import parse
 from unift.data._row import check_row
 from unift.data._rows import identity
 from unift.data._rows import plain_rows as quick_rows
+from unift.data._scan import content_of
+from unift.data._shapes import SHAPES
+from unift.data.formats import FORMATS
 from unift.errors import DataError
 
 QUIET = settings(deadline=None, suppress_health_check=list(HealthCheck), max_examples=300)
+PLAIN = {
+    "openai-preference": b'{"input": {"messages": [{"role": "user", "content": "Hi"}]}, '
+    b'"preferred_output": [{"role": "assistant", "content": "Yo"}], "non_preferred_output": '
+    b'[{"role": "assistant", "content": "No"}]}',
+    "gemini": b'{"systemInstruction": {"parts": [{"text": "S"}]}, "contents": [{"role": "user", '
+    b'"parts": [{"text": "Hi"}]}, {"role": "model", "parts": [{"text": "Yo"}]}]}',
+    "gemini-preference": b'{"contents": [{"role": "user", "parts": [{"text": "Hi"}]}], '
+    b'"completions": [{"score": 1.0, "completion": {"role": "model", "parts": [{"text": "Yo"}]}}, '
+    b'{"score": 0.0, "completion": {"role": "model", "parts": [{"text": "No"}]}}]}',
+    "prompt-completion": b'{"prompt": "Hi", "completion": "Yo"}',
+    "alpaca": b'{"instruction": "Hi", "input": "you", "output": "Yo", "system": "S"}',
+    "sharegpt": b'{"system": "S", "conversations": [{"from": "human", "value": "Hi"}, '
+    b'{"from": "gpt", "value": "Yo"}]}',
+}
 GOOD = b'{"messages": [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Yo"}]}'
+BRIEFLY = GOOD.replace(b"[{", b'[{"role": "system", "content": "Briefly."}, {', 1)
+OTHERWISE = BRIEFLY.replace(b"Briefly.", b"Be brief.")
 
 
 @pytest.fixture(scope="module")
@@ -65,6 +85,12 @@ def complaint(read: Any, path: Path) -> DataError | None:
 @example(body=[GOOD.replace(b'"content": "Yo"', b'"content" : "a", "content": "Yo"')])
 @example(body=[GOOD.replace(b"Yo", rb"say \":\" and \\"), GOOD])
 @example(body=[GOOD + b" " + GOOD, b""])
+@example(body=[OTHERWISE, BRIEFLY, OTHERWISE, OTHERWISE, OTHERWISE])
+@example(body=[OTHERWISE, OTHERWISE, GOOD, OTHERWISE, OTHERWISE])
+@example(body=[OTHERWISE, OTHERWISE.replace(b'"Yo"', b'"Yo", "weight": 0'), OTHERWISE])
+@example(body=[OTHERWISE.replace(b"Be brief.", b"{{mood}}")] * 3)
+@example(body=[OTHERWISE.replace(b"Be brief.", b"")] * 3)
+@example(body=[OTHERWISE.replace(b"Be brief.", rb"\u0000 Be brief.")] * 3)
 @example(body=[GOOD[:-1], b"}", GOOD + GOOD, b""])
 @example(body=[GOOD, GOOD.replace(b'"Yo"', b'" Yo"'), GOOD.replace(b'"Hi"', b'" "')])
 @example(body=[GOOD.replace(b'"Yo"', '"Ãº Yo and more of that"'.encode()), GOOD])
@@ -86,11 +112,42 @@ def test_the_fast_way_passes_only_what_the_slow_way_passes(body: list[bytes]) ->
         assert [message["content"] for message in row["messages"]] == [next(texts) for _ in roles]
     assert list(texts) == []
     assert fast.answers() == [row[-1].content for row in fast.rows]
+    assert fast.lengths.tolist() == list(map(len, fast.texts))
     assert all(len(row) == fast.width for row in fast.rows) or not fast.width
     # The same row has the same identity, whatever way it goes.
     for at, (prompt, answer) in enumerate(zip(*fast.identities(), strict=True)):
         said = [message.content for message in fast.rows[at]]
         assert identity(fast.roles[at], said, "") == (prompt, answer)
+
+
+@pytest.mark.parametrize("name", sorted(format_rows))
+@settings(QUIET, max_examples=100)
+@given(data=st.data())
+def test_the_fast_way_agrees_with_the_slow_one_in_every_format(name: str, data: Any) -> None:
+    rows = st.lists(st.one_of(spellings(format_rows[name]), lines), min_size=1, max_size=5)
+    body = data.draw(rows)
+    more = data.draw(st.booleans())
+    body += [PLAIN[name]] * (3 if more else 0)
+    assume(any(body))
+    block = Block(1, b"\n".join(body), 0)
+    fast = quick_rows(block, SHAPES[name])
+    texts = iter(fast.texts)
+    noted: list[Any] = []
+    for index, roles in zip(fast.lines, fast.roles, strict=True):
+        line = block.lines[index]
+        text, row = parse(line, lambda *fault, **_: noted.append(fault))
+        chat = check_other(row, FORMATS[name], lambda *fault, **_: noted.append(fault))
+        assert not noted
+        assert chat is not None
+        content = content_of(chat)
+        assert content.roles == roles
+        assert content.texts == [next(texts) for _ in roles]
+        assert not content.extra
+        assert text
+    assert list(texts) == []
+    assert fast.lengths.tolist() == list(map(len, fast.texts))
+    if more:
+        assert {*range(len(body) - 3, len(body))} <= {*fast.lines}
 
 
 def test_rows_without_a_fault_take_the_fast_way_beside_rows_with_one() -> None:
@@ -101,7 +158,7 @@ def test_rows_without_a_fault_take_the_fast_way_beside_rows_with_one() -> None:
     ]
     body = [GOOD, b"{", *more, b"", GOOD.replace(b"Yo", b""), GOOD]
     for data, fast in (((b"\n".join(body)), [0, 2, 3, 4, 7]), (b"\n".join(more), [0, 1, 2])):
-        assert quick_rows(Block(1, data, 0)).lines == fast
+        assert list(quick_rows(Block(1, data, 0)).lines) == fast
 
 
 @QUIET

@@ -1,72 +1,33 @@
 """The fast path: the rows of a block that are plain and in which nothing can be wrong.
 
-A row that passes here is one for which `_row.check_row` would note nothing (a property test holds
-the two together). Everything else, good or bad, goes the slow way. A block is looked at as a
-whole, because a loop over its rows in Python costs more than decoding them: faults leave traces
-in the bytes of the block or in a list of all its texts, and only rows with a trace are looked at
-one by one.
+A row that passes here is one for which the slow way (`_row`, `_other`) would note nothing (a
+property test holds the two together). Everything else, good or bad, goes the slow way. A block is
+looked at as a whole, because a loop over its rows in Python costs more than decoding them: faults
+leave traces in the bytes of the block or in a list of all its texts, and only rows with a trace are
+looked at one by one.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from functools import cache
+from functools import cache, cached_property
 from itertools import chain
-from operator import attrgetter, is_
-from typing import Literal
+from operator import attrgetter, eq, is_, itemgetter
+from typing import Any
 
-import msgspec
 import numpy as np
 import numpy.typing as npt
-from msgspec import UNSET, Struct, UnsetType
 
 from unift.data._lines import Block, places
 from unift.data._row import check_order
-from unift.data._texts import (
-    LONGEST_PLACEHOLDER,
-    REFUSAL_INITIALS,
-    REFUSALS,
-    placeholder,
-    suspicious,
-)
+from unift.data._shapes import ANSWERS, CHAT, INSTRUCT, NOT_PLAIN, ROLES, Messages, Shape, alike
+from unift.data._texts import LONGEST_PLACEHOLDER, REFUSALS, placeholder, suspicious
 
-
-class _Says(Struct, tag_field="role", forbid_unknown_fields=True, frozen=True, gc=False):
-    content: str
-
-
-class _System(_Says, tag="system", frozen=True, gc=False):
-    pass
-
-
-class _Developer(_Says, tag="developer", frozen=True, gc=False):
-    pass
-
-
-class _User(_Says, tag="user", frozen=True, gc=False):
-    pass
-
-
-class _Assistant(_Says, tag="assistant", frozen=True, gc=False):
-    weight: Literal[0, 1] | UnsetType = UNSET
-
-
-class _Plain(Struct, forbid_unknown_fields=True, frozen=True, gc=False):
-    # A tuple, so that it has a hash.
-    messages: tuple[_System | _Developer | _User | _Assistant, ...]
-
-
-_ROLES: dict[type, str] = {
-    _System: "system",
-    _Developer: "developer",
-    _User: "user",
-    _Assistant: "assistant",
-}
-_decoder = msgspec.json.Decoder(_Plain)
-_NOT_PLAIN = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
-_INSTRUCT = (_System, _Developer)
-_messages, _content = attrgetter("messages"), attrgetter("content")
+_content = attrgetter("content")
+# Beginnings of refusals, as long as the shortest one: one look spares a comparison with each.
+_START = itemgetter(slice(min(map(len, REFUSALS))))
+_STARTS = frozenset(map(_START, REFUSALS))
 # Kinds of the messages of a row -> the roles, or None if their order has a fault.
 _orders: dict[tuple[type, ...], tuple[str, ...] | None] = {}
 _ORDERS_KEPT = 10_000
@@ -74,11 +35,16 @@ _ODD, _ALL_BITS = 0x9E3779B97F4A7C15, (1 << 64) - 1
 # A block is some 1 MiB; one with a longer line is left to the slow way, which needs less memory.
 _LARGEST = 8 << 20
 
+# What comes after a bracket that starts a control token ([INST], [/INST], [THINK]).
+_AFTER_BRACKET = tuple(map(ord, "IT/\\"))
+
+# Characters of a system prompt that is kept as part of a decoder.
+_LONGEST_SYSTEM = 1 << 16
+
 Places = npt.NDArray[np.int64]
-Messages = tuple[_System | _Developer | _User | _Assistant, ...]
 
 
-@dataclass(slots=True)
+@dataclass
 class PlainRows:
     """The rows of a block without any fault.
 
@@ -88,13 +54,28 @@ class PlainRows:
         roles: Roles of each.
         texts: Texts of all of them, one after the other.
         width: Messages of each row, if all rows have the same roles; else 0.
+        system: The system prompt of all rows, if that is known to be one.
+        ascii: True if no text has a letter beyond ASCII; False if that is not known.
     """
 
-    lines: list[int] = field(default_factory=list[int])
+    lines: Sequence[int] = ()
     rows: list[Messages] = field(default_factory=list["Messages"])
     roles: list[tuple[str, ...]] = field(default_factory=list[tuple[str, ...]])
     texts: list[str] = field(default_factory=list[str])
     width: int = 0
+    system: str | None = None
+    ascii: bool = False
+
+    @cached_property
+    def lengths(self) -> Places:
+        """Characters of each text."""
+        if self.system is None:
+            return np.fromiter(map(len, self.texts), np.int64, len(self.texts))
+        found = np.empty((len(self.rows), self.width), np.int64)
+        found[:, 0] = len(self.system)
+        for at in range(1, self.width):
+            found[:, at] = np.fromiter(map(len, self.texts[at :: self.width]), np.int64)
+        return found.ravel()
 
     def answers(self) -> list[str]:
         """The last text of each row."""
@@ -102,14 +83,17 @@ class PlainRows:
             return self.texts[self.width - 1 :: self.width]
         return [messages[-1].content for messages in self.rows]
 
+    @cached_property
     def systems(self) -> list[str]:
         """The system prompt of each row, empty if it has none; only one if all are alike."""
+        if self.system is not None:
+            return [self.system]
         if not self.width:
             return [
-                messages[0].content if type(messages[0]) in _INSTRUCT else ""
+                messages[0].content if type(messages[0]) in INSTRUCT else ""
                 for messages in self.rows
             ]
-        if type(self.rows[0][0]) not in _INSTRUCT:
+        if self.roles[0][0] not in ("system", "developer"):
             return [""]
         first = self.texts[:: self.width]
         # A comparison is cheaper than a hash.
@@ -117,13 +101,14 @@ class PlainRows:
 
     def identities(self) -> tuple[Places, Places]:
         """(hash of the prompt, hash of the answer) of each row; see `identity`."""
-        hashes = np.fromiter(map(hash, self.texts), np.int64, len(self.texts)).view(np.uint64)
         if self.width:
-            table = hashes.reshape(-1, self.width)
-            prompts = np.zeros(len(table), np.uint64)
+            prompts = np.zeros(len(self.rows), np.uint64)
             for column, role in enumerate(self.roles[0][:-1]):
-                prompts = (prompts + table[:, column] + _role_number(role)) * _ODD
-            return prompts.view(np.int64), table[:, -1].view(np.int64)
+                alike = not column and len(self.systems) == 1 and self.systems[0]
+                said = self.systems if alike else self.texts[column :: self.width]
+                prompts = (prompts + _hashes(said) + _role_number(role)) * _ODD
+            return prompts.view(np.int64), _hashes(self.answers()).view(np.int64)
+        hashes = _hashes(self.texts)
         prompts = np.empty(len(self.rows), np.uint64)
         ends = np.cumsum(self.sizes())
         said = hashes.tolist()
@@ -138,6 +123,10 @@ class PlainRows:
         if self.width:
             return np.full(len(self.rows), self.width)
         return np.fromiter(map(len, self.rows), np.int64, len(self.rows))
+
+
+def _hashes(texts: Sequence[str]) -> npt.NDArray[np.uint64]:
+    return np.fromiter(map(hash, texts), np.int64, len(texts)).view(np.uint64)
 
 
 def identity(roles: Sequence[str], texts: Sequence[str], extra: str) -> tuple[int, int]:
@@ -165,81 +154,148 @@ def _role_number(role: str) -> int:
     return hash((role,)) & _ALL_BITS
 
 
-def plain_rows(block: Block) -> PlainRows:
+def plain_rows(block: Block, shape: Shape = CHAT) -> PlainRows:
     """Find the rows of a block that are plain; the rest is for a closer look."""
     if len(block.data) > _LARGEST:
         return PlainRows()
-    lines, rows = _decode(block)
-    lines, rows, roles, width = _in_order(lines, rows)
-    if not rows:
+    found = _in_order(_decode(block, shape))
+    if not found.rows:
         return PlainRows()
-    look = _Look(block, lines, rows, width)
-    faulty = {at for at in look.odd() if not _fine(rows[at])}
-    faulty.update(look.repeated_keys())
+    look = _Look(block, found, shape)
+    faulty = look.faulty()
     if not faulty:
-        return PlainRows(lines, rows, roles, look.texts, width)
-    keep = [at for at in range(len(rows)) if at not in faulty]
+        return look.plain
+    keep = [at for at in range(len(found.rows)) if at not in faulty]
     if not keep:
         return PlainRows()
-    kept = [rows[at] for at in keep]
+    kept = [look.plain.rows[at] for at in keep]
     return PlainRows(
-        [lines[at] for at in keep],
+        [found.lines[at] for at in keep],
         kept,
-        [roles[at] for at in keep],
+        [look.plain.roles[at] for at in keep],
         list(map(_content, chain.from_iterable(kept))),
-        width,
+        found.width,
+        found.system,
     )
 
 
-def _decode(block: Block) -> tuple[list[int], list[Messages]]:
-    """(index, messages) of the lines that have the shape of a plain row."""
-    buffer, ends = np.frombuffer(block.data, np.uint8), block.ends
-    starts = np.append(0, ends[:-1] + 1)
-    if (ends > starts).all():
-        last = buffer[ends - 1]
-        last = np.where(last == ord("\r"), buffer[ends - 2], last)
-        # If each line starts and ends like an object, no object spreads over lines, for one that
-        # does would have to have a bracket after a bracket without a comma. So with as many
-        # objects as lines, each line is one object.
-        if (buffer[starts] == ord("{")).all() and (last == ord("}")).all():
-            try:
-                found = _decoder.decode_lines(block.data)
-            except _NOT_PLAIN:
-                found = []
-            if len(found) == len(ends):
-                return list(range(len(found))), list(map(_messages, found))
+@dataclass(slots=True)
+class _Found:
+    """The rows of a block that have the shape: line of each, as decoded, and what is said in it."""
+
+    lines: Sequence[int]
+    decoded: list[Any]
+    rows: list[Messages]
+    roles: list[tuple[str, ...]] = field(default_factory=list[tuple[str, ...]])
+    width: int = 0
+    system: str | None = None
+    alike: bool = False  # decoded as rows that have the list only
+
+
+def _decode(block: Block, shape: Shape) -> _Found:
+    if _is_an_object_a_line(block):
+        sample = _sample(block, shape)
+        if sample is not None:
+            kinds, roles, system = sample
+            found = _decoded(alike(shape.key, kinds, system), block)
+            if found:
+                rows = list(map(attrgetter(shape.key), found))
+                many = len(found)
+                return _Found(range(many), found, rows, [roles] * many, len(kinds), system, True)
+        found = _decoded(shape.decoder, block)
+        if found:
+            return _Found(range(len(found)), found, list(map(shape.said, found)))
     lines: list[int] = []
-    rows: list[Messages] = []
-    decode = _decoder.decode
+    found: list[Any] = []
+    decode = shape.decoder.decode
     for index, line in enumerate(block.lines):
         try:
-            messages = decode(line).messages
-        except _NOT_PLAIN:
+            row = decode(line)
+        except NOT_PLAIN:
             continue
         lines.append(index)
-        rows.append(messages)
-    return lines, rows
+        found.append(row)
+    return _Found(lines, found, list(map(shape.said, found)))
 
 
-def _in_order(
-    lines: list[int], rows: list[Messages]
-) -> tuple[list[int], list[Messages], list[tuple[str, ...]], int]:
-    """The rows whose order of speakers has no fault, their roles, their number if all alike."""
+def _is_an_object_a_line(block: Block) -> bool:
+    """True if no object can spread over lines.
+
+    If each line starts and ends like an object, one that does would have to have a bracket after a
+    bracket without a comma. So with as many objects as lines, each line is one object.
+    """
+    buffer, ends = np.frombuffer(block.data, np.uint8), block.ends
+    starts = np.append(0, ends[:-1] + 1)
+    if not (ends > starts).all() or not (buffer[starts] == ord("{")).all():
+        return False
+    last = buffer[ends - 1]
+    if (last == ord("}")).all():
+        return True
+    return bool((np.where(last == ord("\r"), buffer[ends - 2], last) == ord("}")).all())
+
+
+def _decoded(decoder: Any, block: Block) -> list[Any]:
+    """The rows of all lines, or none."""
+    try:
+        found = decoder.decode_lines(block.data)
+    except NOT_PLAIN:
+        return []
+    return found if len(found) == block.count else []
+
+
+def _sample(
+    block: Block, shape: Shape
+) -> tuple[tuple[type, ...], tuple[str, ...], str | None] | None:
+    """(kinds, roles, system prompt) of the first row, if two more rows are like it."""
+    if not shape.key:
+        return None
+    ends = block.ends
+    rows: list[Messages] = []
+    for at in (0, len(ends) // 2, len(ends) - 1):
+        line = block.data[int(ends[at - 1]) + 1 if at else 0 : int(ends[at])]
+        try:
+            row = shape.decoder.decode(line)
+        except NOT_PLAIN:
+            return None
+        if shape.said(row) is not shape.turns(row):
+            return None  # the conversation has a part elsewhere
+        rows.append(shape.said(row))
+    [kinds, *others] = {tuple(map(type, row)) for row in rows}
+    roles = _order(kinds)
+    if others or roles is None:
+        return None
+    texts = {row[0].content for row in rows}
+    if kinds[0] in INSTRUCT and len(texts) == 1 and len(rows[0][0].content) <= _LONGEST_SYSTEM:
+        return kinds, roles, texts.pop()
+    return kinds, roles, None
+
+
+def _in_order(found: _Found) -> _Found:
+    """The rows whose order of speakers has no fault, with their roles."""
+    rows = found.rows
+    if found.alike:
+        return found
     kinds: list[type] = list(map(type, chain.from_iterable(rows)))
     first = tuple(kinds[: len(rows[0])]) if rows else ()
     # In most files all rows are alike.
-    if kinds == [*first] * len(rows) and set(map(len, rows)) == {len(first)}:
+    if first and kinds == [*first] * len(rows) and set(map(len, rows)) == {len(first)}:
         roles = _order(first)
-        return ([], [], [], 0) if roles is None else (lines, rows, [roles] * len(rows), len(first))
-    found: list[tuple[str, ...] | None] = []
+        if roles is None:
+            return _Found([], [], [])
+        found.roles, found.width = [roles] * len(rows), len(first)
+        return found
+    orders: list[tuple[str, ...] | None] = []
     at = 0
     for row in rows:
-        found.append(_order(tuple(kinds[at : at + len(row)])))
+        orders.append(_order(tuple(kinds[at : at + len(row)])))
         at += len(row)
-    keep = [at for at, roles in enumerate(found) if roles is not None]
-    if len(keep) < len(rows):
-        lines, rows = [lines[at] for at in keep], [rows[at] for at in keep]
-    return lines, rows, [roles for roles in found if roles is not None], 0
+    keep = [at for at, roles in enumerate(orders) if roles is not None]
+    return _Found(
+        [found.lines[at] for at in keep],
+        [found.decoded[at] for at in keep],
+        [rows[at] for at in keep],
+        [roles for roles in orders if roles is not None],
+    )
 
 
 def _order(kinds: tuple[type, ...]) -> tuple[str, ...] | None:
@@ -247,7 +303,7 @@ def _order(kinds: tuple[type, ...]) -> tuple[str, ...] | None:
     if kinds in _orders:
         return _orders[kinds]
     faults: list[str] = []
-    roles = tuple(_ROLES[kind] for kind in kinds)
+    roles = tuple(ROLES[kind] for kind in kinds)
 
     def note(code: str, *_: object) -> None:
         faults.append(code)
@@ -259,6 +315,10 @@ def _order(kinds: tuple[type, ...]) -> tuple[str, ...] | None:
     return found
 
 
+def _learnt(message: Any) -> bool:
+    return type(message) in ANSWERS and getattr(message, "weight", 1) != 0
+
+
 def _fine(messages: Messages) -> bool:
     """True for a row whose texts have no fault."""
     learnt = False
@@ -266,7 +326,7 @@ def _fine(messages: Messages) -> bool:
         text = message.content
         if not text or text.isspace():
             return False
-        if type(message) is _Assistant and message.weight != 0:
+        if _learnt(message):
             learnt = True
             if (
                 text.strip() is not text
@@ -281,71 +341,111 @@ def _fine(messages: Messages) -> bool:
 class _Look:
     """The rows of a block as a whole."""
 
-    def __init__(self, block: Block, lines: list[int], rows: list[Messages], width: int) -> None:
+    def __init__(self, block: Block, found: _Found, shape: Shape) -> None:
         self._block = block
-        self._lines = lines
-        self._rows = rows
-        self._all = len(lines) == block.count
-        self._messages = list(chain.from_iterable(rows))
-        self._width = width
-        self._sizes = np.array(list(map(len, rows)))
-        self.texts = list(map(_content, self._messages))
-        # Two for each key and each string: four strings a message, and one for the row.
-        self._quotes = 8 * self._sizes + 2
-        buffer = np.frombuffer(block.data, np.uint8)
-        there = int(np.count_nonzero(buffer == ord('"')))
-        # With more there may be a weight, a key that comes twice, or a quote in a text.
-        self._exact = self._all and there == int(self._quotes.sum())
-        self.weighted = [
-            at for at, row in enumerate(() if self._exact else rows) if _weights_in(row)
-        ]
+        self._found = found
+        self._shape = shape
+        self._all = len(found.lines) == block.count
+        data = block.data
+        self._escaped = b"\\" in data
+        self._ascii = data.isascii()
+        self.plain = PlainRows(
+            found.lines,
+            found.rows,
+            found.roles,
+            list(map(_content, chain.from_iterable(found.rows))),
+            found.width,
+            found.system,
+            self._ascii and not self._escaped,
+        )
+        self._rejected = (
+            list(map(shape.rejected, found.decoded)) if shape.rejected is not None else []
+        )
+        if not shape.strings[1]:
+            self._turns = np.zeros(len(found.rows), np.int64)
+        elif found.alike:
+            self._turns = np.full(len(found.rows), found.width)
+        else:
+            turns = map(len, map(shape.turns, found.decoded))
+            self._turns = np.fromiter(turns, np.int64, len(found.rows))
+        # Two for each string.
+        self._quotes = 2 * (shape.strings[0] + shape.strings[1] * self._turns)
+        self._exact = self._all and int(self._quotes.sum()) == int(
+            np.count_nonzero(np.frombuffer(data, np.uint8) == ord('"'))
+        )
+        more: Places = np.empty(0, np.int64)
+        if not self._exact and shape.more is not None and (shape.weights or not found.alike):
+            more = np.fromiter(map(shape.more, found.decoded), np.int64, len(found.rows))
+            self._quotes += 2 * more
+        self._weighted: list[int] = np.flatnonzero(more).tolist() if shape.weights else []
 
-    def odd(self) -> set[int]:
+    def faulty(self) -> set[int]:
+        """Positions of the rows that have a fault."""
+        rows, rejected = self._found.rows, self._rejected
+        faulty = {
+            at
+            for at in self._odd()
+            if not _fine(rows[at]) or (rejected and not _fine((rejected[at],)))
+        }
+        faulty.update(self._repeated_keys())
+        if rejected:
+            same = map(eq, map(_content, rejected), self.plain.answers())
+            faulty.update(at for at, alike in enumerate(same) if alike)
+        return faulty
+
+    def _odd(self) -> set[int]:
         """Positions of rows with a trace of a fault."""
-        odd = set(self.weighted)
-        texts = self.texts
-        if not all(texts) or any(map(str.isspace, texts)):
+        odd = set(self._weighted)
+        texts = self.plain.texts
+        if not self.plain.lengths.all() or any(map(str.isspace, self._asked())):
             odd.update(self._owners([not text or text.isspace() for text in texts]))
-        answers = self._answers()
-        # strip answers the very same text if there is nothing to strip.
-        same = all(map(is_, map(str.strip, answers), answers))
-        if not (
-            same
-            and min(map(len, answers)) > LONGEST_PLACEHOLDER
-            and not any(
-                [text[0] in REFUSAL_INITIALS and text.startswith(REFUSALS) for text in answers]
-            )
-        ):
+        if not _all_fine(self._answers()):
             odd.update(
                 self._owners(
                     [
-                        type(one) is _Assistant
-                        and (
-                            (text := one.content).strip() is not text
-                            or len(text) <= LONGEST_PLACEHOLDER
-                            or text.startswith(REFUSALS)
-                        )
-                        for one in self._messages
+                        type(one) in ANSWERS and not _all_fine([one.content])
+                        for one in chain.from_iterable(self._found.rows)
                     ]
                 )
             )
+        rejected = list(map(_content, self._rejected))
+        if rejected and not _all_fine(rejected):
+            odd.update(at for at, text in enumerate(rejected) if not _all_fine([text]))
         marks = np.concatenate([np.empty(0, np.int64), *self._marks()])
         found = np.unique(np.searchsorted(self._block.ends, marks)).tolist()
         if found:
-            place = {line: at for at, line in enumerate(self._lines)}
+            place = {line: at for at, line in enumerate(self._found.lines)}
             odd.update(place[line] for line in found if line in place)
         return odd
 
+    def _columns(self, answers: bool) -> Iterator[int]:
+        """Places of the messages that are learnt, or of the others, if rows are alike."""
+        for at, role in enumerate(self._found.roles[0]):
+            if (role == "assistant") == answers:
+                yield at
+
     def _answers(self) -> list[str]:
-        if not self._width:
-            return [one.content for one in self._messages if type(one) is _Assistant]
-        kinds = map(type, self._rows[0])
-        columns = [at for at, kind in enumerate(kinds) if kind is _Assistant]
-        return list(chain.from_iterable(self.texts[at :: self._width] for at in columns))
+        width, texts = self._found.width, self.plain.texts
+        if width:
+            return list(chain.from_iterable(texts[at::width] for at in self._columns(True)))
+        return [
+            one.content for one in chain.from_iterable(self._found.rows) if type(one) in ANSWERS
+        ]
+
+    def _asked(self) -> Iterable[str]:
+        """The texts that `_answers` leaves out, as far as they differ; or all texts."""
+        width, texts = self._found.width, self.plain.texts
+        if not width:
+            return texts
+        return chain.from_iterable(
+            texts[at::width] if at or len(self.plain.systems) > 1 else texts[:1]
+            for at in self._columns(False)
+        )
 
     def _owners(self, flags: list[bool]) -> list[int]:
         """Positions of the rows that have a message with a flag."""
-        return np.searchsorted(np.cumsum(self._sizes), np.flatnonzero(flags), side="right").tolist()
+        ends = np.cumsum(self.plain.sizes())
+        return np.searchsorted(ends, np.flatnonzero(flags), side="right").tolist()
 
     def _marks(self) -> Iterator[Places]:
         """Where the bytes have something that `suspicious` would look at.
@@ -358,18 +458,18 @@ class _Look:
         for char in "<`":
             if char.encode() in data:
                 yield places(data, char)
-        # Brackets that are there anyway: one pair for each row and each message.
-        rows, messages = len(self._rows), len(self._messages)
-        if not self._all or np.count_nonzero(buffer == ord("{")) != rows + messages:
+        # Brackets that are there anyway. Brackets and braces differ in one bit.
+        a, b = self._shape.brackets
+        wanted = a * len(self._turns) + b * int(self._turns.sum())
+        if not self._all or np.count_nonzero((buffer | 0x20) == ord("{")) != wanted:
             at = places(data[:-1], "{")
             yield at[buffer[at + 1] == ord("{")]
-        if not self._all or np.count_nonzero(buffer == ord("]")) != rows:
-            at = places(data, "]")
-            yield at[buffer[at - 1] == ord("T")]
-        if b"\\" in data:
+            at = places(data[:-1], "[")
+            yield at[np.isin(buffer[at + 1], _AFTER_BRACKET)]
+        if self._escaped:
             at = places(data[:-1], "\\")
             yield at[buffer[at + 1] == ord("u")]
-        if not data.isascii():
+        if not self._ascii:
             # What is garbled starts with one of six letters (C3 82..85, A2, AF) and goes on with a
             # sign from C2 or E2, or is U+FFFD (EF BF BD). No text ends a line.
             at = places(data[:-2], "\xc3")
@@ -377,8 +477,10 @@ class _Look:
             yield at[letters & np.isin(buffer[at + 2], (0xC2, 0xE2))]
             at = places(data[:-2], "\xef")
             yield at[(buffer[at + 1] == 0xBF) & (buffer[at + 2] == 0xBD)]
+            at = places(data[:-2], "\xe2")
+            yield at[(buffer[at + 1] == 0x97) & (buffer[at + 2] == 0x81)]  # ◁
 
-    def repeated_keys(self) -> list[int]:
+    def _repeated_keys(self) -> list[int]:
         """Positions of the rows in which a key comes twice.
 
         That is invisible in a decoded row, but not in its bytes, by their quotes.
@@ -390,15 +492,24 @@ class _Look:
         # Escaped quotes do not count. One after two backslashes may be a real one.
         at = places(data, '"')
         real = at[(buffer[at - 1] != ord("\\")) | (buffer[at - 2] == ord("\\"))]
-        counts = np.diff(np.searchsorted(real, ends), prepend=0)[self._lines]
+        lines = self._found.lines
+        counts = np.diff(np.searchsorted(real, ends), prepend=0)
+        if not self._all:
+            counts = counts[lines]
         found: list[int] = []
         for position in np.flatnonzero(counts != self._quotes).tolist():
-            line = self._block.lines[self._lines[position]]
+            line = self._block.lines[lines[position]]
             quotes = line.replace(b"\\\\", b"").replace(b'\\"', b"").count(b'"')
-            if quotes != int(self._quotes[position]) + 2 * _weights_in(self._rows[position]):
+            if quotes != int(self._quotes[position]):
                 found.append(position)
         return found
 
 
-def _weights_in(row: Messages) -> int:
-    return sum(type(one) is _Assistant and one.weight is not UNSET for one in row)
+def _all_fine(answers: list[str]) -> bool:
+    """True if none of the answers has a fault that lies in how it starts or ends."""
+    # strip answers the very same text if there is nothing to strip.
+    return (
+        all(map(is_, map(str.strip, answers), answers))
+        and min(map(len, answers)) > LONGEST_PLACEHOLDER
+        and _STARTS.isdisjoint(map(_START, answers))
+    )

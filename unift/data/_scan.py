@@ -22,6 +22,7 @@ from unift.data._parse import parse
 from unift.data._parts import images_in, text_of_parts
 from unift.data._row import check_row
 from unift.data._rows import Places, PlainRows, identity, plain_rows
+from unift.data._shapes import SHAPES
 from unift.data._sink import Sink
 from unift.data._tokens import Counter, Counts
 from unift.data._whole import Signatures
@@ -65,15 +66,21 @@ class _Batch:
     """Good rows of a block, column by column: those of the fast way, then the others."""
 
     def __init__(self, first: int, plain: PlainRows) -> None:
-        self.numbers = [first + index for index in plain.lines]  # lines of the file
+        self.numbers: Sequence[int]  # lines of the file
+        if isinstance(plain.lines, range):
+            self.numbers = range(first, first + len(plain.lines))
+        else:
+            self.numbers = [first + index for index in plain.lines]
         self.texts, self.roles = plain.texts, plain.roles  # texts of all rows, one after the other
         self.last: list[str] = plain.answers()
-        self.systems: list[str] = plain.systems() if plain.lines else []
+        self.systems: list[str] = plain.systems if plain.lines else []
         self.sizes: Places = plain.sizes()  # texts of each row
         self.prompts, self.answers = (
             plain.identities() if plain.lines else (_NOTHING.copy(), _NOTHING.copy())
         )
         self.images: list[tuple[int, int]] = []
+        self.lengths: Places = plain.lengths  # characters of each text
+        self.ascii = plain.ascii
         self.unsaid = 0  # characters of texts that nobody says
 
     def take(self, rows: Sequence[tuple[int, Content]]) -> None:
@@ -82,11 +89,13 @@ class _Batch:
             return
         if len(self.systems) == 1:
             self.systems *= len(self.numbers)
+        numbers = list(self.numbers)
         found: list[tuple[int, int]] = []
         sizes: list[int] = []
+        before = len(self.texts)
         for number, content in rows:
             found.append(identity(content.roles, content.texts, content.extra))
-            self.numbers.append(number)
+            numbers.append(number)
             self.last.append(content.texts[-1])
             self.systems.append(content.texts[0] if content.roles[0] in _INSTRUCT else "")
             self.texts += content.texts
@@ -102,6 +111,8 @@ class _Batch:
         self.prompts = np.append(self.prompts, prompts)
         self.answers = np.append(self.answers, answers)
         self.sizes = np.append(self.sizes, sizes)
+        self.numbers, self.ascii = numbers, False
+        self.lengths = np.append(self.lengths, list(map(len, self.texts[before:])))
 
     def rows(self) -> Iterator[tuple[int, tuple[str, ...], list[str]]]:
         """(line, roles, texts) of each row."""
@@ -151,7 +162,7 @@ class Scan:
         self._watched = watched
         self._form = form
         self._deep = deep
-        self._waiting: deque[tuple[Places, list[int], int, Future[Counts] | Counts]] = deque()
+        self._waiting: deque[tuple[Places, Sequence[int], int, Future[Counts] | Counts]] = deque()
         self.result = Scanned(signatures)
 
     def run(self) -> Scanned:
@@ -193,7 +204,8 @@ class Scan:
         self._form = None if found.name == CHAT else found
 
     def _block(self, block: Block) -> None:
-        fast = plain_rows(block) if self._form is None else PlainRows()
+        shape = SHAPES.get(self.result.format)
+        fast = plain_rows(block, shape) if shape is not None else PlainRows()
         slow: list[tuple[int, Content]] = []
         if len(fast.lines) < block.count:
             quick = frozenset(fast.lines)
@@ -219,15 +231,14 @@ class Scan:
         result.signatures.add(
             batch.numbers, batch.prompts, batch.answers, batch.last, batch.systems
         )
-        lengths = np.fromiter(map(len, batch.texts), np.int64, len(batch.texts))
-        result.characters += int(lengths.sum()) - batch.unsaid
+        result.characters += int(batch.lengths.sum()) - batch.unsaid
         for number, images in batch.images:
             result.images += 1
             self._on_images(self._shown, number, images)
         if self._deep is not None:
             for number, roles, texts in sorted(batch.rows()):
                 self._deep.add(number, roles, texts)
-        self._count(batch, lengths)
+        self._count(batch)
 
     def _look(self, number: int, line: bytes) -> Content | None:
         """The slow way. None if the row has an error."""
@@ -263,12 +274,12 @@ class Scan:
             row = check_other(row, self._form, note)
         return None if bad or row is None else content_of(cast("dict[str, Any]", row))
 
-    def _count(self, batch: _Batch, lengths: Places) -> None:
+    def _count(self, batch: _Batch) -> None:
         if self._pool is None:
-            counts = self._counter.count(batch.texts, lengths)
+            counts = self._counter.count(batch.texts, batch.lengths, batch.ascii)
         else:
-            counts = self._pool.submit(self._counter.count, batch.texts, lengths)
-        self._waiting.append((batch.sizes, batch.numbers, int(lengths.sum()), counts))
+            counts = self._pool.submit(self._counter.count, batch.texts, batch.lengths)
+        self._waiting.append((batch.sizes, batch.numbers, int(batch.lengths.sum()), counts))
         while (
             len(self._waiting) > _AHEAD
             or sum(characters for *_, characters, _ in self._waiting) > _AHEAD_CHARACTERS

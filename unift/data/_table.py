@@ -39,7 +39,7 @@ class Table:
     def add(self, lines: Sequence[int], prompts: Numbers, answers: Numbers) -> None:
         """Take in rows: the line of each, the hashes of its prompt and of its answer."""
         rows = np.empty(len(lines), ROW)
-        rows["line"] = lines
+        rows["line"] = np.arange(lines.start, lines.stop) if isinstance(lines, range) else lines
         rows["prompt"] = prompts
         # Wraps around, as hashes may.
         mixed = rows["prompt"].view(np.uint64) * _GOLDEN

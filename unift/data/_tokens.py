@@ -63,8 +63,10 @@ class Counter(Protocol):
     @property
     def per_row(self) -> int: ...
 
-    def count(self, texts: Sequence[str], lengths: Counts | None = None) -> Counts:
-        """Tokens of each text, given the characters of each if they are known."""
+    def count(
+        self, texts: Sequence[str], lengths: Counts | None = None, ascii: bool = False
+    ) -> Counts:
+        """Tokens of each text, given the characters of each and that all are ASCII, if known."""
         ...
 
 
@@ -77,12 +79,14 @@ class ByCharacters:
     per_message: int = CHATML_PER_MESSAGE
     per_row: int = CHATML_PER_ROW
 
-    def count(self, texts: Sequence[str], lengths: Counts | None = None) -> Counts:
+    def count(
+        self, texts: Sequence[str], lengths: Counts | None = None, ascii: bool = False
+    ) -> Counts:
         # The length and the ASCII flag of a str are known without looking at it.
         if lengths is None:
             lengths = np.fromiter(map(len, texts), np.int64, len(texts))
         counts = np.rint(lengths * PER_ASCII).astype(np.int64)
-        if not all(map(str.isascii, texts)):
+        if not ascii and not all(map(str.isascii, texts)):
             for at, text in enumerate(texts):
                 if not text.isascii():
                     counts[at] = _mixed(text)
@@ -108,7 +112,9 @@ class ByTiktoken:
             "format (OpenAI cookbook); tool declarations count as their JSON text"
         )
 
-    def count(self, texts: Sequence[str], lengths: Counts | None = None) -> Counts:
+    def count(
+        self, texts: Sequence[str], lengths: Counts | None = None, ascii: bool = False
+    ) -> Counts:
         # Texts that come again (system prompts) are counted once.
         first = {text: at for at, text in enumerate(dict.fromkeys(texts))}
         once = list(first)
@@ -185,7 +191,9 @@ class ByTokenizer:
             "for the chat format (as ChatML); tool declarations count as their JSON text"
         )
 
-    def count(self, texts: Sequence[str], lengths: Counts | None = None) -> Counts:
+    def count(
+        self, texts: Sequence[str], lengths: Counts | None = None, ascii: bool = False
+    ) -> Counts:
         encoded = self._tokenizer.encode_batch_fast(list(texts), add_special_tokens=False)
         return np.fromiter(map(len, encoded), np.int64, len(encoded))
 
