@@ -11,7 +11,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from tests.data.strategies import json_values, lines, spellings, tidy_rows
-from unift.data import validate
+from unift.data import codes, explain, validate
 from unift.errors import UsageError
 
 GOOD: dict[str, Any] = {
@@ -149,6 +149,22 @@ def test_whatever_the_fault_the_copy_has_no_error(path: Path, tmp_path: Path) ->
     assert report.fixed is not None
     errors = {f.code for f in report.fixed.after.findings if f.severity == "error"}
     assert errors <= {"UD001"}  # nothing could be kept
+
+
+def test_what_is_mended_is_what_the_table_says(tmp_path: Path) -> None:
+    mended: set[str] = set()
+    for path in BAD:
+        fixed, code = validate(path, fix=tmp_path / "out.jsonl").fixed, path.name[:5]
+        assert fixed is not None
+        if not fixed.left_out and fixed.rows and code not in fixed.after.counts:
+            mended.add(code)
+        elif explain(code).severity == "error":
+            left = [change for change in fixed.changes if change.left_out]
+            assert all(change.what.startswith("left out: ") for change in left)
+            assert left or not fixed.rows
+        else:
+            assert code in fixed.after.counts or not fixed.rows
+    assert mended == {code.code for code in codes().values() if code.mended}
 
 
 @settings(deadline=None, suppress_health_check=list(HealthCheck), max_examples=100)

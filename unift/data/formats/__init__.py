@@ -8,7 +8,7 @@ from typing import Any, cast
 from unift._text import did_you_mean
 from unift.data.formats import _gemini, _openai, _plain, _trl
 from unift.data.formats._model import LOSSES, Format, Lose, NothingLeftError, Row
-from unift.data.formats._old import modern
+from unift.data.formats._old import modern, modern_chat
 from unift.data.formats._plain import SHAREGPT_ROLES
 from unift.data.formats._reduce import reduce
 from unift.errors import UsageError
@@ -24,6 +24,7 @@ __all__ = [
     "detect",
     "format_named",
     "modern",
+    "modern_chat",
     "reduce",
 ]
 

@@ -38,6 +38,19 @@ def modern(row: Row) -> Row:
     return row if any(_has_error(made.chat(answer), row.kind) for answer in answers) else made
 
 
+def modern_chat(fields: dict[str, Any]) -> dict[str, Any]:
+    """The same of a row as it is written in OpenAI chat, whatever else is wrong with it."""
+    messages = fields.get("messages")
+    listed = cast("list[Any]", messages) if isinstance(messages, list) else []
+    if not listed or not all(isinstance(one, dict) for one in listed):
+        return fields
+    known = ("messages", "tools")
+    extra = {key: value for key, value in fields.items() if key not in known}
+    row = Row("chat", cast("list[Message]", listed), tools=fields.get("tools"), extra=extra)
+    made = modern(row)
+    return fields if made is row else {**made.chat(), **made.extra}
+
+
 def is_old(messages: Iterable[Mapping[str, Any]]) -> bool:
     """True if there is a call or a result in the old form."""
     return any(
