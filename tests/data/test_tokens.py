@@ -84,7 +84,9 @@ def test_control_tokens_in_a_text_count_as_text() -> None:
     assert tokens.ByTiktoken().count(["<|endoftext|>"])[0] > 1
 
 
-@pytest.mark.parametrize("text", ["a", "A", "^", " ", "\n", "é", "字", "ab!"])
+@pytest.mark.parametrize(
+    "text", ["a", "A", "^", " ", "\n", "é", "字", "ab!", "  x", " \t\n", "<|endof  x", "\u3000"]
+)
 def test_runs_do_not_take_quadratic_time(text: str) -> None:
     counter = tokens.ByTiktoken()
     took: list[float] = []
@@ -109,6 +111,15 @@ many_texts = st.lists(
                     "<|endoftext|>",
                     "<|endof",
                     "text|>",
+                    "<|endofprompt|>",
+                    "   ",
+                    " \t x",
+                    "\n    ",
+                    " \u00a0\u2009",
+                    "\u3000 ;",
+                    "\x1c \x85 \v\f",
+                    "  5",
+                    "  \r\n  b",
                 ]
             ),
         ),

@@ -64,8 +64,9 @@ class Job:
         self._exact = counter.exact
         total = sum(found.stat().st_size for found, _ in files.values())
         scans: dict[str, Scanned] = {}
-        # Tokenizers leave the interpreter lock; estimating by characters does not.
-        threads = 0 if isinstance(counter, ByCharacters) else len(os.sched_getaffinity(0))
+        # Tokenizers leave the interpreter lock; estimating by characters does not. This thread
+        # counts as well.
+        threads = 0 if isinstance(counter, ByCharacters) else len(os.sched_getaffinity(0)) - 1
         pool = ThreadPoolExecutor(threads) if threads else None
         before = 0
         stack = ExitStack()

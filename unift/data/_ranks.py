@@ -39,6 +39,11 @@ _CL100K_WORDS = "|".join(
 )
 
 
+# For counting. A look ahead makes the library leave its fast automaton for a slower one, in which
+# threads wait for each other. `_tokens.cut_spaces` cuts texts where it would make a difference.
+_LOOK_AHEAD, _COUNTED = r"|\s+(?!\S)|\s+", r"|\s+"
+
+
 @dataclass(frozen=True, slots=True)
 class _Published:
     """What OpenAI published of an encoding, beside its ranks."""
@@ -69,8 +74,11 @@ PUBLISHED = {
 
 
 @cache
-def encoding(name: str) -> Any:
+def encoding(name: str, *, counting: bool = False) -> Any:
     """The `tiktoken.Encoding` of that name, built from the rank file in this package.
+
+    Args:
+        counting: Without its look ahead for white space, if it has just that one.
 
     Raises:
         ImportError: tiktoken is not installed.
@@ -94,7 +102,7 @@ def encoding(name: str) -> Any:
     }
     return tiktoken.Encoding(
         name,
-        pat_str=published.words,
+        pat_str=published.words.replace(_LOOK_AHEAD, _COUNTED) if counting else published.words,
         mergeable_ranks=ranks,
         special_tokens=published.special,
     )

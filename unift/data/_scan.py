@@ -5,8 +5,9 @@ from __future__ import annotations
 import json
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
@@ -162,7 +163,7 @@ class Scan:
         self._watched = watched
         self._form = form
         self._deep = deep
-        self._waiting: deque[tuple[Places, Sequence[int], int, Future[Counts] | Counts]] = deque()
+        self._waiting: deque[_Counting] = deque()
         self.result = Scanned(signatures)
 
     def run(self) -> Scanned:
@@ -275,28 +276,56 @@ class Scan:
         return None if bad or row is None else content_of(cast("dict[str, Any]", row))
 
     def _count(self, batch: _Batch) -> None:
-        if self._pool is None:
-            counts = self._counter.count(batch.texts, batch.lengths, batch.ascii)
-        else:
-            counts = self._pool.submit(self._counter.count, batch.texts, batch.lengths)
-        self._waiting.append((batch.sizes, batch.numbers, int(batch.lengths.sum()), counts))
-        while (
-            len(self._waiting) > _AHEAD
-            or sum(characters for *_, characters, _ in self._waiting) > _AHEAD_CHARACTERS
+        self._waiting.append(_Counting(self._counter, batch, self._pool))
+        ahead = _AHEAD if self._pool is not None else 0
+        while len(self._waiting) > ahead or (
+            self._waiting and sum(one.characters for one in self._waiting) > _AHEAD_CHARACTERS
         ):
             self._collect()
 
     def _collect(self) -> None:
-        many, numbers, _, future = self._waiting.popleft()
-        counts = future.result() if isinstance(future, Future) else future
+        """Take the oldest counts; while they are not there, count what no thread has begun."""
+        oldest = self._waiting.popleft()
+        for other in (oldest, *reversed(self._waiting)):
+            if oldest.done():
+                break
+            other.take_over()
+        counts = oldest.result()
         per_message, per_row = self._counter.per_message, self._counter.per_row
-        starts = np.cumsum(many) - many
+        starts = np.cumsum(oldest.sizes) - oldest.sizes
         tokens = np.add.reduceat(counts, starts)
-        tokens += many * per_message + per_row
-        self.result.lengths.add(tokens, numbers)
+        tokens += oldest.sizes * per_message + per_row
+        self.result.lengths.add(tokens, oldest.numbers)
         if self._watched is not None:
             for at in np.flatnonzero(tokens > self._watched).tolist():
-                self._counted(self._shown, numbers[at], int(tokens[at]))
+                self._counted(self._shown, oldest.numbers[at], int(tokens[at]))
+
+
+class _Counting:
+    """The tokens of a batch, counted by a thread of the pool or by whoever asks for them."""
+
+    def __init__(self, counter: Counter, batch: _Batch, pool: ThreadPoolExecutor | None) -> None:
+        self.sizes, self.numbers = batch.sizes, batch.numbers
+        self.characters = int(batch.lengths.sum())
+        self._count = partial(counter.count, batch.texts, batch.lengths, batch.ascii)
+        self._counts: Counts | None = None
+        self._future = pool.submit(self._count) if pool is not None else None
+
+    def done(self) -> bool:
+        """True if `result` would not wait."""
+        return self._counts is not None or (self._future is not None and self._future.done())
+
+    def take_over(self) -> None:
+        """Count here and now, if no thread has begun."""
+        if self._counts is None and (self._future is None or self._future.cancel()):
+            self._counts = self._count()
+
+    def result(self) -> Counts:
+        """The tokens of each text."""
+        if self._counts is None:
+            assert self._future is not None
+            self._counts = self._future.result()
+        return self._counts
 
 
 def first_values(lines: list[bytes]) -> Iterator[Any]:
