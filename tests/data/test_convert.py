@@ -13,6 +13,7 @@ import pytest
 
 import unift
 from tests.data.rows import answer, load, plain, save, user
+from unift.data import diff
 from unift.errors import DataError, UsageError
 
 HUMAN = {"from": "human", "value": "1"}
@@ -315,3 +316,15 @@ def test_the_input_is_never_overwritten(tmp_path: Path) -> None:
         with pytest.raises(UsageError):
             unift.convert(path, out, to="gemini")
     assert path.read_bytes() == before
+
+
+def test_a_file_and_its_conversion_are_no_different(tmp_path: Path) -> None:
+    rows = [
+        {"messages": WITH_CALL, "tools": [TOOL]},
+        {"messages": [user("Hi"), answer("Hello")]},
+    ]
+    source, out = save(tmp_path / "a.jsonl", rows), tmp_path / "b.jsonl"
+    unift.convert(source, out, to="gemini")
+    assert diff(source, out).equal
+    save(source, [rows[0], {"messages": [user("Hi"), answer("Yes")]}])
+    assert diff(source, out).changed_lines == ((2, 2),)
