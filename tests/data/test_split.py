@@ -13,7 +13,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from tests.data.rows import answer, save, user
+from tests.data.rows import answer, user
 from tests.data.test_deep import prose, row
 from unift.data import convert, diff, fingerprint, split, stats, validate
 from unift.errors import DataError, UsageError

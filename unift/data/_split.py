@@ -238,10 +238,11 @@ def _assign(
         here[part] -= size
         overall[part] -= size
     empty = [part for part in shares if part not in chosen]
-    for part in empty:  # shares too small for a group of their own: the smallest group of the most
-        most = Counter(chosen).most_common(1)[0][0]
-        rows = min((r for r in members if chosen[r[0]] == most), key=len)
-        for row in rows:
+    for part in empty:  # shares too small for a group of their own
+        held = Counter(chosen[rows[0]] for rows in members)
+        # The smallest group of the part with most rows that can spare one.
+        most = next(name for name, _ in Counter(chosen).most_common() if held[name] > 1)
+        for row in min((rows for rows in members if chosen[rows[0]] == most), key=len):
             chosen[row] = part
     return chosen
 
