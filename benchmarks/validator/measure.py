@@ -59,6 +59,13 @@ def write_rows(
             row += 1
 
 
+def write_long(path: Path) -> None:
+    """Twenty short rows, one of 55 MB, and a short one."""
+    short = json.dumps(as_chat("You are a helpful assistant.", "Hello?", "Hello!"))
+    long = json.dumps(as_chat("You are a helpful assistant.", "word " * 11_000_000, "Words."))
+    path.write_text("\n".join((*[short] * 20, long, short, "")))
+
+
 def as_chat(system: str, question: str, answer: str) -> dict[str, Any]:
     """A row of OpenAI chat."""
     said = zip(("system", "user", "assistant"), (system, question, answer), strict=True)
@@ -371,8 +378,17 @@ def main() -> None:
             line(name, each, ratio / (wall if at > 1 else 1))
             for at, (name, (each, ratio)) in enumerate(zip(counted, found, strict=True))
         ]
-        [(slow, _)] = measure(bad, ("unift_form", 1))
-        worst = [line("`unift validate`, a fault in every row", slow)]
+        long = Path(folder) / "long.jsonl"
+        write_long(long)
+        worst = [
+            line(f"`unift validate`, {name}", measure(path, ("unift_form", 1))[0][0])
+            for name, path in (("a fault in every row", bad), ("a line of 55 MB", long))
+        ]
+        formats: list[str] = []
+        for form in FORMATS:
+            path = Path(folder) / "form.jsonl"
+            write_rows(path, size / 5, form)
+            formats.append(line(form, measure(path, ("unift_form", 1), runs=3)[0][0]))
         grown: list[str] = []
         for megabytes in growth:
             path = Path(folder) / "grown.jsonl"
@@ -403,7 +419,12 @@ def main() -> None:
             head,
             *tokens,
             "",
-            f"## Worst case, {size // 5} MB",
+            f"## Formats (form, {size // 5} MB, best of three)",
+            "",
+            head,
+            *formats,
+            "",
+            f"## Worst cases, {size // 5} MB and 55 MB",
             "",
             head,
             *worst,

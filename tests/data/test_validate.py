@@ -332,7 +332,7 @@ def test_oversampled_rows_are_no_bomb(tmp_path: Path, monkeypatch: pytest.Monkey
         file.write(packer.flush())
     report = validate(path, max_findings=10)
     assert (report.ok, report.rows) == (True, 4000)
-    monkeypatch.setattr("unift.data._lines.MOST_REPEATED", 1 << 20)
+    monkeypatch.setattr("unift.data._unpack.MOST_REPEATED", 1 << 20)
     assert "UD008" in validate(path, max_findings=10).counts
 
 

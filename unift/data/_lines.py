@@ -7,65 +7,61 @@ line are the business of whoever reads the lines.
 
 from __future__ import annotations
 
-import gzip
 import os
-import zlib
-from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from io import BufferedReader
 from pathlib import Path
-from typing import IO, Any
 
 import numpy as np
 import numpy.typing as npt
 
 from unift._text import nearest
 from unift.data._parquet import parquet_lines
+from unift.data._unpack import SUFFIXES, UnreadableError, unpacked
 from unift.demo import is_demo, resolve
 from unift.errors import UsageError
 
 CHUNK = 1 << 20
 MAX_LINE = 64 << 20
-# Deflate grows data at most 1,032-fold (https://zlib.net/zlib_tech.html), 229-fold at level 1; real
-# JSON Lines seldom exceed 30-fold, even when rows repeat. The ratio is taken over BOMB_WINDOW
-# unpacked bytes, which are held back until it is known: rows of a bomb are never looked at,
-# wherever in the file it starts.
-BOMB_RATIO = 200
-BOMB_WINDOW = 32 << 20
-# Bytes of rows that may unpack by more than that in a file. At some 200 MB/s that is 20 seconds.
-MOST_REPEATED = 4 << 30
-# Decoder memory that a zstd file may ask for: what `zstd -d` accepts without --long.
-ZSTD_WINDOW = 1 << 27
-
+# A longer line is a block of its own, so that nobody has to copy it out of one.
+_LONG = 4 << 20
 Report = Callable[[str, int, str, str | None], None]
 """``report(code, line, message, fix)``; fix None means the one of the code table."""
 
 _BOM = b"\xef\xbb\xbf"
 # Without those that text has: tab, line ends, form feed and (in terminal logs) escape.
 _CONTROLS = (*range(9), *range(14, 27), *range(28, 32))
-_MAGIC: tuple[tuple[bytes, str, str], ...] = (
-    (b"\x1f\x8b", "gzip data", "rename it so that it ends in .gz, or unpack it: gunzip"),
-    (b"\x28\xb5\x2f\xfd", "zstd data", "rename it so that it ends in .zst, or unpack it: zstd -d"),
-    (b"PK\x03\x04", "a zip archive (or an Office document)", "unpack or export it as JSON Lines"),
-    (b"PAR1", "a Parquet file", "rename it so that it ends in .parquet"),
-    (b"BZh", "bzip2 data", "unpack it: bunzip2"),
-    (b"\xfd7zXZ", "xz data", "unpack it: unxz"),
-    (b"ARROW1", "an Arrow file", "export it as JSON Lines"),
-    (b"SQLite format 3", "an SQLite database", "export it as JSON Lines"),
-    (b"%PDF", "a PDF document", "training rows have to be JSON Lines"),
-    (
-        b"\xff\xfe",
-        "UTF-16 text",
-        "mend it (unift validate FILE --fix OUT), or iconv -f utf-16 -t utf-8",
-    ),
-    (
-        b"\xfe\xff",
-        "UTF-16 text",
-        "mend it (unift validate FILE --fix OUT), or iconv -f utf-16 -t utf-8",
-    ),
+_UTF_16 = "mend it (unift validate FILE --fix OUT), or iconv -f utf-16 -t utf-8"
+_EXCEL = (
+    "export it as JSON Lines; in Python: "
+    "pandas.read_excel(FILE).to_json(OUT, orient='records', lines=True)"
 )
+# (offset, first bytes, what that is, what to do); the first one that fits.
+_MAGIC: tuple[tuple[int, bytes, str, str], ...] = (
+    (0, b"\x1f\x8b", "gzip data", "rename it so that it ends in .gz, or unpack it: gunzip"),
+    (
+        0,
+        b"\x28\xb5\x2f\xfd",
+        "zstd data",
+        "rename it so that it ends in .zst, or unpack it: zstd -d",
+    ),
+    (30, b"[Content_Types].xml", "an Office document, such as an Excel workbook", _EXCEL),
+    (0, b"PK\x03\x04", "a zip archive", "unpack it: unzip FILE"),
+    (0, b"\xd0\xcf\x11\xe0", "an old Office document, such as an Excel workbook", _EXCEL),
+    (0, b"PAR1", "a Parquet file", "rename it so that it ends in .parquet"),
+    (0, b"BZh", "bzip2 data", "unpack it: bunzip2"),
+    (0, b"\xfd7zXZ", "xz data", "unpack it: unxz"),
+    (257, b"ustar", "a tar archive", "unpack it: tar -xf FILE"),
+    (0, b"ARROW1", "an Arrow file", "export it as JSON Lines"),
+    (0, b"SQLite format 3", "an SQLite database", "export it as JSON Lines"),
+    (0, b"%PDF", "a PDF document", "training rows have to be JSON Lines"),
+    (0, b"\xff\xfe", "UTF-16 text", _UTF_16),
+    (0, b"\xfe\xff", "UTF-16 text", _UTF_16),
+)
+# What a file is by the end of its name: none of `_MAGIC` but its own.
+_OF_SUFFIX = {".gz": "gzip data", ".zst": "zstd data", ".parquet": "a Parquet file"}
 
 
 @dataclass(frozen=True)
@@ -100,6 +96,9 @@ class Block:
 
 def places(data: bytes, char: str) -> npt.NDArray[np.int64]:
     """Where a byte is in `data`. Eight at a time are looked at first, for most bytes are others."""
+    if len(data) > _LONG:  # the comparison takes a byte for each
+        parts = range(0, len(data), _LONG)
+        return np.concatenate([places(data[at : at + _LONG], char) + at for at in parts])
     found = np.frombuffer(data, np.uint8) == ord(char)
     whole = len(data) & ~7
     eights = np.flatnonzero(found[:whole].view(np.uint64) != 0)
@@ -140,6 +139,9 @@ def find_file(name: str | os.PathLike[str]) -> Path:
 
 def blocks(path: Path, report: Report) -> Iterator[Block]:
     """All lines of a file. The last line end is not followed by a line of its own."""
+    with path.open("rb") as raw:
+        if not _is_readable(path, raw, report):
+            return
     if path.suffix == ".parquet":
         line, size = 1, path.stat().st_size
         for lines, share in parquet_lines(path, report):
@@ -148,24 +150,21 @@ def blocks(path: Path, report: Report) -> Iterator[Block]:
         return
     _keep_heap()
     with path.open("rb") as raw:
-        if not _is_text(path, raw, report):
-            return
         chunks = _chunks(path, raw)
         line = 1
-        # Pieces of the line whose end has not been seen yet.
-        pieces: list[bytes] = []
-        size = 0
+        # The line whose end has not been seen yet.
+        begun = bytearray()
         skipping = False
         while True:
             try:
                 chunk = next(chunks, b"")
-            except _UnreadableError as error:
-                # The last piece is the half of a line that was cut off; it is no row.
+            except UnreadableError as error:
+                # What was begun is the half of a line that was cut off; it is no row.
                 report(error.code, line, error.message, None)
                 return
             if not chunk:
                 break
-            if line == 1 and not pieces and not skipping and chunk.startswith(_BOM):
+            if line == 1 and not begun and not skipping and chunk.startswith(_BOM):
                 report("UD004", 1, "The file starts with a byte order mark.", None)
                 chunk = chunk[3:]
             start = 0
@@ -177,30 +176,37 @@ def blocks(path: Path, report: Report) -> Iterator[Block]:
                 line += 1
             cut = chunk.rfind(b"\n", start)
             if cut < 0:
-                pieces.append(chunk[start:])
-                size += len(chunk) - start
+                begun += memoryview(chunk)[start:]
             else:
-                if size + chunk.find(b"\n", start) - start > MAX_LINE:
+                if len(begun) + chunk.find(b"\n", start) - start > MAX_LINE:
                     _too_long(report, line)
                     start = chunk.find(b"\n", start) + 1
-                    pieces = []
+                    begun = bytearray()
                     line += 1
+                if len(begun) > _LONG:
+                    end = chunk.find(b"\n", start)
+                    begun += memoryview(chunk)[start:end]
+                    data = bytes(begun)
+                    begun = bytearray()  # a long line is not to be held twice
+                    yield Block(line, data, raw.tell())
+                    del data
+                    line += 1
+                    start = end + 1
                 if start <= cut:
                     # A view, so that the bytes are copied once.
-                    data = b"".join((*pieces, memoryview(chunk)[start:cut]))
-                    pieces.clear()  # a long line is not to be held twice
+                    data = b"".join((begun, memoryview(chunk)[start:cut]))
+                    begun = bytearray()
                     block = Block(line, data, raw.tell())
                     yield block
                     line += block.count
-                pieces = [chunk[cut + 1 :]]
-                size = len(pieces[0])
-            if size > MAX_LINE:
+                begun = bytearray(memoryview(chunk)[cut + 1 :])
+            if len(begun) > MAX_LINE:
                 _too_long(report, line)
-                pieces, size, skipping = [], 0, True
-        rest = b"".join(pieces)
-        pieces.clear()
-        if rest:
-            yield Block(line, rest, raw.tell())
+                begun, skipping = bytearray(), True
+        if begun:
+            data = bytes(begun)
+            del begun
+            yield Block(line, data, raw.tell())
 
 
 def _keep_heap() -> None:
@@ -217,19 +223,23 @@ def _too_long(report: Report, line: int) -> None:
     report("UD006", line, f"The line is longer than {MAX_LINE >> 20} MiB.", None)
 
 
-def _is_text(path: Path, raw: BufferedReader, report: Report) -> bool:
-    """Look at the first bytes; report and answer False for what is no text at all."""
+def _is_readable(path: Path, raw: BufferedReader, report: Report) -> bool:
+    """Look at the first bytes; report and answer False for what is not what its name says."""
     head = raw.peek(8192)[:8192]
-    if path.suffix in (".gz", ".zst"):
-        if head[:1] in (b"{", b"["):
-            fix = f"rename it so that it does not end in {path.suffix}"
-            report("UD007", 1, f"The file ends in {path.suffix} but is plain text.", fix)
-            return False
-        return True
-    for magic, what, fix in _MAGIC:
-        if head.startswith(magic):
-            report("UD002", 0, f"This is {what}, not JSON Lines.", fix)
-            return False
+    wanted = _OF_SUFFIX.get(path.suffix)
+    found = next(
+        ((what, fix) for at, magic, what, fix in _MAGIC if head.startswith(magic, at)), None
+    )
+    if wanted is not None:
+        if found is None and head[:1] in (b"{", b"["):
+            found = "plain text", f"rename it so that it does not end in {path.suffix}"
+        if found is None or found[0] == wanted:
+            return True  # or else its reader says what is wrong
+        report("UD007", 1, f"The file ends in {path.suffix} but is {found[0]}.", found[1])
+        return False
+    if found is not None:
+        report("UD002", 0, f"This is {found[0]}, not JSON Lines.", found[1])
+        return False
     nuls = head.count(0)
     if nuls > len(head) // 5 and head[:4].count(0) in (1, 2):
         fix = "convert it: iconv -f utf-16le -t utf-8 FILE > OUT"
@@ -242,64 +252,8 @@ def _is_text(path: Path, raw: BufferedReader, report: Report) -> bool:
     return True
 
 
-class _UnreadableError(Exception):
-    """The stream broke; carries the code and the message of the finding."""
-
-    def __init__(self, code: str, message: str) -> None:
-        super().__init__(message)
-        self.code = code
-        self.message = message
-
-
 def _chunks(path: Path, raw: BufferedReader) -> Iterator[bytes]:
-    """Unpacked pieces of the file, none of them empty."""
-    stream, broken = _open(path, raw)
-    # Pieces not given out yet, each with the position in the file after it was read.
-    held: deque[tuple[bytes, int]] = deque()
-    size = before = unpacked = 0
-    while True:
-        try:
-            chunk = stream.read(CHUNK)
-        except broken as error:
-            yield from (piece for piece, _ in held)
-            why = str(error).rstrip(".") or type(error).__name__
-            raise _UnreadableError(
-                "UD007", f"The compressed file is damaged here: {why}."
-            ) from None
-        if not chunk:
-            yield from (piece for piece, _ in held)
-            return
-        if stream is raw:
-            yield chunk
-            continue
-        held.append((chunk, raw.tell()))
-        size += len(chunk)
-        if size > BOMB_WINDOW:
-            if size > BOMB_RATIO * max(1, raw.tell() - before):
-                unpacked += len(chunk)
-                # Rows that repeat pack as well as a bomb does. What starts like one is read, but
-                # not without end: a bomb may be made of rows.
-                rows = all(b'\n{"' in chunk for chunk, _ in held)
-                if not rows or unpacked > MOST_REPEATED:
-                    raise _UnreadableError("UD008", f"It unpacks more than {BOMB_RATIO}-fold.")
-            piece, before = held.popleft()
-            size -= len(piece)
-            yield piece
-
-
-def _open(path: Path, raw: BufferedReader) -> tuple[IO[bytes], tuple[type[Exception], ...]]:
-    """A stream of unpacked bytes, and the errors that mean damage."""
-    if path.suffix == ".gz":
-        return gzip.GzipFile(fileobj=raw, mode="rb"), (EOFError, OSError, zlib.error)  # type: ignore[return-value]  # GzipFile reads like IO[bytes]
-    if path.suffix == ".zst":
-        return _open_zstd(raw)
-    return raw, ()
-
-
-def _open_zstd(raw: BufferedReader) -> tuple[IO[bytes], tuple[type[Exception], ...]]:
-    import zstandard
-
-    reader: Any = zstandard.ZstdDecompressor(max_window_size=ZSTD_WINDOW).stream_reader(
-        raw, read_size=1 << 14, read_across_frames=True
-    )
-    return reader, (zstandard.ZstdError,)
+    """Pieces of the file, unpacked if need be; none of them empty."""
+    if path.suffix in SUFFIXES:
+        return unpacked(path, raw, CHUNK)
+    return iter(partial(raw.read, CHUNK), b"")

@@ -11,6 +11,8 @@ import threading
 from collections.abc import Callable
 from typing import Any, cast
 
+import numpy as np
+
 from unift.data._finding import Path
 
 MAX_DEPTH = 100
@@ -31,6 +33,13 @@ _NO_ROWS: dict[str, tuple[str, str]] = {
     "//": ("JSON has no comments.", "remove the line"),
     "#": ("JSON has no comments.", "remove the line"),
 }
+#: Lines that are longer are not copied without need, and measured before they are parsed.
+LONG = 4 << 20
+# Bytes for the text and the values of such a line.
+_MOST_ROOM = 170_000_000
+_MANY_QUOTES = 200_000
+_PART = 1 << 20
+_STRING = re.compile(rb'"(?:[^"\\]++|\\.)*+"', re.DOTALL)
 _SMART_QUOTES = "“”„‟"
 
 
@@ -121,6 +130,10 @@ def parse(line: bytes, note: Note) -> tuple[str | None, Any]:
         The text (None if it is not UTF-8) and the value (None if it cannot be parsed; a row is
         never None). Everything wrong is passed to `note`.
     """
+    if too_heavy(line):
+        size = f"{len(line) / 1e6:.0f} MB"
+        note("UD006", (), f"The line ({size}) would take too much memory to look into.", at=0)
+        return None, None
     try:
         text = line.decode("utf-8")
     except UnicodeDecodeError as error:
@@ -189,6 +202,37 @@ def strictly(text: str) -> Any:
     return value
 
 
+def too_heavy(line: bytes) -> bool:
+    """True for a line whose values would take too much memory."""
+    return len(line) > LONG and _room(line) > _MOST_ROOM
+
+
+def _room(line: bytes) -> int:
+    """Bytes that a long line takes at most as text and as values, beside the line itself."""
+    characters = len(line)
+    # One, two or four bytes a character, by the widest one in it (PEP 393).
+    width = 1
+    if not line.isascii():
+        codes = np.frombuffer(line, np.uint8)
+        parts = (codes[at : at + _PART] for at in range(0, len(line), _PART))
+        characters = sum(int(np.count_nonzero((part & 0xC0) != 0x80)) for part in parts)
+        most = int(codes.max())
+        width = 4 if most >= 0xF0 else 2 if most >= 0xC4 else 1
+    escaped = 1
+    if b"\\u" in line:
+        escaped = 4 if b"\\ud" in line or b"\\uD" in line else 2
+    values = _room_of_values(line)
+    if values > _MOST_ROOM // 4 and line.count(b'"') < _MANY_QUOTES:
+        # Perhaps the commas and braces of texts.
+        values = _room_of_values(_STRING.sub(b"", line))
+    return characters * (width + max(width, escaped)) + values
+
+
+def _room_of_values(line: bytes) -> int:
+    """Numbers and lists take up to 72 bytes each, an object of CPython with a key 240."""
+    return 72 * (line.count(b",") + line.count(b"[")) + 240 * line.count(b"{")
+
+
 def _too_deep(text: str) -> int | None:
     """Offset of the bracket that is one too many. Brackets inside strings do not count."""
     if text.count("[") + text.count("{") <= MAX_DEPTH:
@@ -224,12 +268,12 @@ def _why(text: str, error: json.JSONDecodeError) -> tuple[str, str | None]:
     """The usual reasons for broken JSON, in words."""
     at = error.pos
     here = text[at : at + 1]
-    before = text[:at].rstrip()
+    before = text[max(0, at - 100) : at].rstrip()
     for start, why in _NO_ROWS.items():
         if at == 0 and text.startswith(start):
             return why
     if error.msg == "Extra data":
-        rest = text[at:].strip()
+        rest = text[at : at + 100].strip()
         if rest == ",":
             return "There is a comma after the row.", "remove it, or mend it: --fix OUT"
         if here == "{":
@@ -237,7 +281,7 @@ def _why(text: str, error: json.JSONDecodeError) -> tuple[str, str | None]:
                 "There are two objects on one line.",
                 "put each row on its own line, or mend it: --fix OUT",
             )
-        return f"There is more text after the end of the row: {_short(text[at:])}.", None
+        return f"There is more text after the end of the row: {_short(text[at : at + 41])}.", None
     if here == "'":
         return "Strings are in single quotes, as Python prints them.", "use json.dumps, not str()"
     if here and here in _SMART_QUOTES:
@@ -256,7 +300,7 @@ def _why(text: str, error: json.JSONDecodeError) -> tuple[str, str | None]:
         return f"A string has a raw control character ({shown}).", "escape it, as in \\n or \\t"
     if "Invalid \\escape" in error.msg or "Invalid \\uXXXX" in error.msg:
         return "A backslash starts no valid escape.", "write a backslash as \\\\"
-    if at >= len(text.rstrip()) or error.msg.startswith("Unterminated string"):
+    if not text[at : at + 100].strip() or error.msg.startswith("Unterminated string"):
         return "The line ends in the middle of the row.", "write the row again; it was cut off"
     return f"{error.msg} at character {at + 1}.", None
 

@@ -70,6 +70,10 @@ def _check_image(image: object, path: Path, note: Note) -> None:
         elif not _URL.fullmatch(url):
             note("UD404", here, f"{url[:60]!r} is neither a URL nor the data URI of an image.")
         return
+    size = (len(url) - start.end()) // 4 * 3
+    if size > MAX_IMAGE_BYTES + 3:  # unpacked, it would be there three times
+        note("UD406", here, f"The image has {size / 1e6:.1f} MB.")
+        return
     try:
         data = base64.b64decode(url[start.end() :], validate=True)
     except (binascii.Error, ValueError) as error:

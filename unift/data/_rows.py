@@ -19,18 +19,15 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from unift.data._decode import Found, decode
 from unift.data._lines import Block, places
-from unift.data._row import check_order
-from unift.data._shapes import ANSWERS, CHAT, INSTRUCT, NOT_PLAIN, ROLES, Messages, Shape, alike
+from unift.data._shapes import ANSWERS, CHAT, INSTRUCT, Messages, Shape
 from unift.data._texts import LONGEST_PLACEHOLDER, REFUSALS, placeholder, suspicious
 
 _content = attrgetter("content")
 # Beginnings of refusals, as long as the shortest one: one look spares a comparison with each.
 _START = itemgetter(slice(min(map(len, REFUSALS))))
 _STARTS = frozenset(map(_START, REFUSALS))
-# Kinds of the messages of a row -> the roles, or None if their order has a fault.
-_orders: dict[tuple[type, ...], tuple[str, ...] | None] = {}
-_ORDERS_KEPT = 10_000
 _ODD, _ALL_BITS = 0x9E3779B97F4A7C15, (1 << 64) - 1
 # A block is some 1 MiB; one with a longer line is left to the slow way, which needs less memory.
 _LARGEST = 8 << 20
@@ -38,8 +35,6 @@ _LARGEST = 8 << 20
 # What comes after a bracket that starts a control token ([INST], [/INST], [THINK]).
 _AFTER_BRACKET = tuple(map(ord, "IT/\\"))
 
-# Characters of a system prompt that is kept as part of a decoder.
-_LONGEST_SYSTEM = 1 << 16
 
 Places = npt.NDArray[np.int64]
 
@@ -158,7 +153,7 @@ def plain_rows(block: Block, shape: Shape = CHAT) -> PlainRows:
     """Find the rows of a block that are plain; the rest is for a closer look."""
     if len(block.data) > _LARGEST:
         return PlainRows()
-    found = _in_order(_decode(block, shape))
+    found = decode(block, shape)
     if not found.rows:
         return PlainRows()
     look = _Look(block, found, shape)
@@ -177,142 +172,6 @@ def plain_rows(block: Block, shape: Shape = CHAT) -> PlainRows:
         found.width,
         found.system,
     )
-
-
-@dataclass(slots=True)
-class _Found:
-    """The rows of a block that have the shape: line of each, as decoded, and what is said in it."""
-
-    lines: Sequence[int]
-    decoded: list[Any]
-    rows: list[Messages]
-    roles: list[tuple[str, ...]] = field(default_factory=list[tuple[str, ...]])
-    width: int = 0
-    system: str | None = None
-    alike: bool = False  # decoded as rows that have the list only
-
-
-def _decode(block: Block, shape: Shape) -> _Found:
-    if _is_an_object_a_line(block):
-        sample = _sample(block, shape)
-        if sample is not None:
-            kinds, roles, system = sample
-            found = _decoded(alike(shape.key, kinds, system), block)
-            if found:
-                rows = list(map(attrgetter(shape.key), found))
-                many = len(found)
-                return _Found(range(many), found, rows, [roles] * many, len(kinds), system, True)
-        found = _decoded(shape.decoder, block)
-        if found:
-            return _Found(range(len(found)), found, list(map(shape.said, found)))
-    lines: list[int] = []
-    found: list[Any] = []
-    decode = shape.decoder.decode
-    for index, line in enumerate(block.lines):
-        try:
-            row = decode(line)
-        except NOT_PLAIN:
-            continue
-        lines.append(index)
-        found.append(row)
-    return _Found(lines, found, list(map(shape.said, found)))
-
-
-def _is_an_object_a_line(block: Block) -> bool:
-    """True if no object can spread over lines.
-
-    If each line starts and ends like an object, one that does would have to have a bracket after a
-    bracket without a comma. So with as many objects as lines, each line is one object.
-    """
-    buffer, ends = np.frombuffer(block.data, np.uint8), block.ends
-    starts = np.append(0, ends[:-1] + 1)
-    if not (ends > starts).all() or not (buffer[starts] == ord("{")).all():
-        return False
-    last = buffer[ends - 1]
-    if (last == ord("}")).all():
-        return True
-    return bool((np.where(last == ord("\r"), buffer[ends - 2], last) == ord("}")).all())
-
-
-def _decoded(decoder: Any, block: Block) -> list[Any]:
-    """The rows of all lines, or none."""
-    try:
-        found = decoder.decode_lines(block.data)
-    except NOT_PLAIN:
-        return []
-    return found if len(found) == block.count else []
-
-
-def _sample(
-    block: Block, shape: Shape
-) -> tuple[tuple[type, ...], tuple[str, ...], str | None] | None:
-    """(kinds, roles, system prompt) of the first row, if two more rows are like it."""
-    if not shape.key:
-        return None
-    ends = block.ends
-    rows: list[Messages] = []
-    for at in (0, len(ends) // 2, len(ends) - 1):
-        line = block.data[int(ends[at - 1]) + 1 if at else 0 : int(ends[at])]
-        try:
-            row = shape.decoder.decode(line)
-        except NOT_PLAIN:
-            return None
-        if shape.said(row) is not shape.turns(row):
-            return None  # the conversation has a part elsewhere
-        rows.append(shape.said(row))
-    [kinds, *others] = {tuple(map(type, row)) for row in rows}
-    roles = _order(kinds)
-    if others or roles is None:
-        return None
-    texts = {row[0].content for row in rows}
-    if kinds[0] in INSTRUCT and len(texts) == 1 and len(rows[0][0].content) <= _LONGEST_SYSTEM:
-        return kinds, roles, texts.pop()
-    return kinds, roles, None
-
-
-def _in_order(found: _Found) -> _Found:
-    """The rows whose order of speakers has no fault, with their roles."""
-    rows = found.rows
-    if found.alike:
-        return found
-    kinds: list[type] = list(map(type, chain.from_iterable(rows)))
-    first = tuple(kinds[: len(rows[0])]) if rows else ()
-    # In most files all rows are alike.
-    if first and kinds == [*first] * len(rows) and set(map(len, rows)) == {len(first)}:
-        roles = _order(first)
-        if roles is None:
-            return _Found([], [], [])
-        found.roles, found.width = [roles] * len(rows), len(first)
-        return found
-    orders: list[tuple[str, ...] | None] = []
-    at = 0
-    for row in rows:
-        orders.append(_order(tuple(kinds[at : at + len(row)])))
-        at += len(row)
-    keep = [at for at, roles in enumerate(orders) if roles is not None]
-    return _Found(
-        [found.lines[at] for at in keep],
-        [found.decoded[at] for at in keep],
-        [rows[at] for at in keep],
-        [roles for roles in orders if roles is not None],
-    )
-
-
-def _order(kinds: tuple[type, ...]) -> tuple[str, ...] | None:
-    """Roles of a row with messages of these kinds; None if their order has a fault."""
-    if kinds in _orders:
-        return _orders[kinds]
-    faults: list[str] = []
-    roles = tuple(ROLES[kind] for kind in kinds)
-
-    def note(code: str, *_: object) -> None:
-        faults.append(code)
-
-    check_order(list(roles), note)
-    found = roles if roles and not faults else None
-    if len(_orders) < _ORDERS_KEPT:
-        _orders[kinds] = found
-    return found
 
 
 def _learnt(message: Any) -> bool:
@@ -341,7 +200,7 @@ def _fine(messages: Messages) -> bool:
 class _Look:
     """The rows of a block as a whole."""
 
-    def __init__(self, block: Block, found: _Found, shape: Shape) -> None:
+    def __init__(self, block: Block, found: Found, shape: Shape) -> None:
         self._block = block
         self._found = found
         self._shape = shape

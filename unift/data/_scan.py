@@ -19,7 +19,7 @@ from unift.data._layout import layout
 from unift.data._lengths import Lengths
 from unift.data._lines import Block, blocks
 from unift.data._other import REFERENCES, check_other
-from unift.data._parse import parse
+from unift.data._parse import LONG, parse, too_heavy
 from unift.data._parts import images_in, text_of_parts
 from unift.data._row import check_row
 from unift.data._rows import Places, PlainRows, identity, plain_rows
@@ -254,6 +254,11 @@ class Scan:
             at: int | None = None,
         ) -> None:
             nonlocal bad
+            shown = text
+            if len(line) > LONG and at is None:
+                shown = None  # to find the place would take the memory again
+            elif shown is None and len(line) <= LONG:
+                shown = line.decode("utf-8", "replace")
             severity = self._sink.add(
                 code,
                 file=self._shown,
@@ -261,7 +266,7 @@ class Scan:
                 path=path,
                 message=message,
                 fix=fix,
-                text=text if text is not None else line.decode("utf-8", "replace"),
+                text=shown,
                 at=at,
             )
             bad = bad or severity == "error"
@@ -331,6 +336,8 @@ class _Counting:
 def first_values(lines: list[bytes]) -> Iterator[Any]:
     """The first rows of a file that are JSON, to tell the format from."""
     for line in lines[:_LOOK]:
+        if too_heavy(line):
+            continue
         try:
             yield json.loads(line)
         except (ValueError, RecursionError):
