@@ -92,3 +92,9 @@ def test_another_prompt_beside_conversations_is_not_lost_in_silence(tmp_path: Pa
     assert unift.validate(source).counts["UD216"] == 1
     with pytest.raises(DataError, match="extra"):
         unift.convert(source, tmp_path / "b.jsonl", to="openai-preference")
+
+
+def test_the_fix_for_a_vendor_that_reads_pairs_keeps_them_pairs(tmp_path: Path) -> None:
+    report = unift.validate(save(tmp_path / "a.jsonl", [ROWS["texts"][0]]), provider="openai")
+    [found] = [one for one in report.findings if one.code == "UD906"]
+    assert "--to openai-preference" in found.fix
