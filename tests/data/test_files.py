@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import io
 import json
+import os
 import subprocess
 import sys
 import zipfile
@@ -16,6 +17,7 @@ import zstandard
 
 from tests.data.rows import answer, user
 from unift.data import Report, validate
+from unift.errors import UsageError
 
 PACKERS = {".gz": gzip.compress, ".zst": zstandard.compress}
 MANY = 400
@@ -127,6 +129,13 @@ def test_a_file_that_is_something_else_is_named(
     assert fix in finding.fix
 
 
+def test_a_pipe_is_refused_in_words(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "rows.jsonl")
+    with pytest.raises(UsageError) as caught:
+        validate(tmp_path / "rows.jsonl")
+    assert caught.value.code == "not_a_file"
+
+
 WORDS = "five " * 11_000_000
 LONG: dict[str, tuple[Any, list[str]]] = {
     "text": (lambda: json.dumps({"messages": [user(WORDS), answer("Yo")]}), []),
@@ -137,19 +146,24 @@ LONG: dict[str, tuple[Any, list[str]]] = {
 PEAK = """
 import json, re, sys
 from unift.data import validate
-report = validate(sys.argv[1], max_findings=10)
+report = validate(sys.argv[1], model=sys.argv[2] or None, max_findings=10)
 peak = re.search(r"VmHWM:\\s*(\\d+)", open("/proc/self/status").read())
 print(json.dumps([report.rows, [f.code for f in report.findings if f.severity == "error"], int(peak[1]) >> 10]))
 """  # noqa: E501
 
 
-@pytest.mark.parametrize("kind", LONG)
-def test_a_line_of_55_megabytes_takes_less_than_300_mib(tmp_path: Path, kind: str) -> None:
+@pytest.mark.parametrize(
+    ("kind", "model"),
+    [("text", "gpt-4.1-mini"), ("numbers", ""), ("objects", ""), ("broken", "")],
+)
+def test_a_line_of_55_megabytes_takes_less_than_300_mib(
+    tmp_path: Path, kind: str, model: str
+) -> None:
     make, codes = LONG[kind]
     path = tmp_path / "long.jsonl"
     path.write_bytes(rows(0, 3) + make().encode() + b"\n" + rows(3, 3))
     done = subprocess.run(
-        [sys.executable, "-c", PEAK, str(path)], capture_output=True, text=True, check=True
+        [sys.executable, "-c", PEAK, str(path), model], capture_output=True, text=True, check=True
     )
     found, faults, peak = json.loads(done.stdout)
     assert (found, faults) == (7, codes)

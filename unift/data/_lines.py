@@ -127,6 +127,13 @@ def find_file(name: str | os.PathLike[str]) -> Path:
         close = nearest(path.name, beside)
         hint = f"did you mean '{path.with_name(close)}'?" if close else "check the path"
         raise UsageError("There is no such file.", code="no_such_file", where=shown, fix=hint)
+    if not path.is_file():
+        raise UsageError(
+            "This is a pipe or a device; data is read more than once.",
+            code="not_a_file",
+            where=shown,
+            fix="write it to a file first",
+        )
     if not os.access(path, os.R_OK):
         raise UsageError(
             "The file may not be read.",
@@ -139,19 +146,18 @@ def find_file(name: str | os.PathLike[str]) -> Path:
 
 def blocks(path: Path, report: Report) -> Iterator[Block]:
     """All lines of a file. The last line end is not followed by a line of its own."""
+    _keep_heap()
     with path.open("rb") as raw:
         if not _is_readable(path, raw, report):
             return
-    if path.suffix == ".parquet":
-        line, size = 1, path.stat().st_size
-        for lines, share in parquet_lines(path, report):
-            yield Block(line, b"\n".join(lines), int(size * share))
-            line += len(lines)
-        return
-    _keep_heap()
-    with path.open("rb") as raw:
-        chunks = _chunks(path, raw)
         line = 1
+        if path.suffix == ".parquet":
+            size = path.stat().st_size
+            for lines, share in parquet_lines(path, report):
+                yield Block(line, b"\n".join(lines), int(size * share))
+                line += len(lines)
+            return
+        chunks = _chunks(path, raw)
         # The line whose end has not been seen yet.
         begun = bytearray()
         skipping = False

@@ -100,9 +100,12 @@ def encoding(name: str, *, counting: bool = False) -> Any:
         base64.b64decode(token): int(rank)
         for token, rank in (line.split() for line in data.splitlines())
     }
-    return tiktoken.Encoding(
+    made = tiktoken.Encoding(
         name,
         pat_str=published.words.replace(_LOOK_AHEAD, _COUNTED) if counting else published.words,
         mergeable_ranks=ranks,
         special_tokens=published.special,
     )
+    # The library has its copy; as Python objects, kept for pickling, they take 25 MiB.
+    ranks.clear()
+    return made

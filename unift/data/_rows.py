@@ -26,7 +26,8 @@ from unift.data._texts import LONGEST_PLACEHOLDER, REFUSALS, placeholder, suspic
 
 _content = attrgetter("content")
 # Beginnings of refusals, as long as the shortest one: one look spares a comparison with each.
-_START = itemgetter(slice(min(map(len, REFUSALS))))
+_SHORTEST = min(map(len, REFUSALS))
+_START = itemgetter(slice(_SHORTEST))
 _STARTS = frozenset(map(_START, REFUSALS))
 _ODD, _ALL_BITS = 0x9E3779B97F4A7C15, (1 << 64) - 1
 # A block is some 1 MiB; one with a longer line is left to the slow way, which needs less memory.
@@ -35,6 +36,12 @@ _LARGEST = 8 << 20
 # What comes after a bracket that starts a control token ([INST], [/INST], [THINK]).
 _AFTER_BRACKET = tuple(map(ord, "IT/\\"))
 
+
+# Value of a hexadecimal digit (of anything else 0), and the characters that `suspicious` looks for.
+_HEX = np.zeros(256, np.int64)
+_HEX[[*b"0123456789abcdef", *b"ABCDEF"]] = [*range(16), *range(10, 16)]
+_SUSPECT = np.zeros(1 << 16, bool)
+_SUSPECT[[*map(ord, "\0<`{[]ÂÃÄÅâï\ufffd◁")]] = True
 
 Places = npt.NDArray[np.int64]
 
@@ -189,7 +196,7 @@ def _fine(messages: Messages) -> bool:
             learnt = True
             if (
                 text.strip() is not text
-                or text.startswith(REFUSALS)
+                or (text[:_SHORTEST] in _STARTS and text.startswith(REFUSALS))
                 or placeholder(text)
                 or ("`" in text and text.count("```") % 2)
             ):
@@ -309,8 +316,7 @@ class _Look:
     def _marks(self) -> Iterator[Places]:
         """Where the bytes have something that `suspicious` would look at.
 
-        In bytes and not in texts, because a comparison of a whole block runs at memory speed. What
-        is escaped (\\u) may be anything, so such a row is looked at in any case.
+        In bytes and not in texts, because a comparison of a whole block runs at memory speed.
         """
         data = self._block.data
         buffer = np.frombuffer(data, np.uint8)
@@ -326,8 +332,10 @@ class _Look:
             at = places(data[:-1], "[")
             yield at[np.isin(buffer[at + 1], _AFTER_BRACKET)]
         if self._escaped:
-            at = places(data[:-1], "\\")
-            yield at[buffer[at + 1] == ord("u")]
+            at = places(data[:-6], "\\")  # what follows a text takes two bytes at least
+            at = at[buffer[at + 1] == ord("u")]
+            a, b, c, d = (_HEX[buffer[at + digit]] for digit in range(2, 6))
+            yield at[_SUSPECT[a << 12 | b << 8 | c << 4 | d]]
         if not self._ascii:
             # What is garbled starts with one of six letters (C3 82..85, A2, AF) and goes on with a
             # sign from C2 or E2, or is U+FFFD (EF BF BD). No text ends a line.

@@ -30,9 +30,10 @@ Counts = npt.NDArray[np.int64]
 # Characters that are encoded by one call; a longer text is cut where no token can be.
 _TOGETHER = 1 << 18
 _SEPARATOR = "<|endoftext|>"
-# No token of OpenAI's reaches over the border between a letter or digit and a space: their
-# patterns have white space after one in no alternative, and look ahead of white space only.
-_BORDER = re.compile(r"(?<=[A-Za-z0-9]) ")
+# No token of OpenAI's reaches over the border between anything and a space after it, or between a
+# letter or digit and a line end: their patterns have these after such a one in no alternative, and
+# look ahead of white space only.
+_BORDER = re.compile(r"(?<=\S) |(?<=[^\W_])\n")
 # White space as Unicode and the library have it, but for line ends. Of several before something
 # else, o200k_base keeps the last one for what follows: a token ends before it. Counting is without
 # the look ahead that sees to that, so texts are cut there, by a control token.
