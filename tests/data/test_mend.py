@@ -305,3 +305,17 @@ def test_mending_twice_changes_nothing_more(
     assert (folder / "out.jsonl").read_bytes() == once
     # Bytes that are no text leave no row at all.
     assert (again.changed, again.after.ok) == (0, bool(once))
+
+
+def test_old_calls_are_mended_whole_or_not_at_all(tmp_path: Path) -> None:
+    call = {"role": "assistant", "content": None, "function_call": {"name": "f", "arguments": "{}"}}
+    result = {"role": "function", "name": "g", "content": "3"}
+    messages = [GOOD["messages"][0], call, result, {"role": "assistant", "content": "It is 3."}]
+    row = {"messages": messages, "functions": [{"name": "f"}]}
+    fixed, rows = fix(tmp_path, json.dumps(row).encode())
+    assert (fixed.changed, rows) == (0, [row])
+    messages[2] = {**result, "name": "f"}
+    fixed, [made] = fix(tmp_path, json.dumps(row).encode())
+    assert fixed.changed == 1
+    assert "functions" not in made
+    assert made["messages"][2]["tool_call_id"] == made["messages"][1]["tool_calls"][0]["id"]

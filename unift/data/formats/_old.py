@@ -31,6 +31,8 @@ def modern(row: Row) -> Row:
         tools = modern_tools(extra["functions"])
         extra = {key: value for key, value in extra.items() if key != "functions"}
     new = [modern_messages(part) for part in parts]
+    if any(map(is_old, new)):
+        return row  # half of it would be neither the one nor the other
     made = replace(row, messages=new[0], chosen=new[1], rejected=new[2], tools=tools, extra=extra)
     answers: tuple[list[Message], ...] = (
         (made.chosen, made.rejected) if row.kind == "preference" else ([],)
