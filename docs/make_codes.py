@@ -63,10 +63,21 @@ def page(code: Code) -> str:
             "",
             f"{code.fix[0].upper()}{code.fix[1:].strip()}.",
             "",
+            _mended(code),
+            "",
             "[All codes](index.md)",
             "",
         )
     )
+
+
+def _mended(code: Code) -> str:
+    stays = "the row is left out of the copy" if code.severity == "error" else "it stays as it is"
+    if code.mended:
+        return f"`--fix` mends it where that needs no decision; else {stays}."
+    if code.severity == "error":
+        return "`--fix` does not mend it: it leaves the row out of the copy and lists that."
+    return "`--fix` leaves it as it is: what to do takes a decision."
 
 
 def _severity(code: Code) -> str:

@@ -13,6 +13,7 @@ import pytest
 
 import unift
 from tests.data.rows import answer, load, plain, save, user
+from unift.data import diff
 from unift.errors import DataError, UsageError
 
 HUMAN = {"from": "human", "value": "1"}
@@ -231,7 +232,7 @@ def test_a_provider_refuses_formats_that_cannot_become_what_it_trains_on(tmp_pat
     ("row", "code", "path"),
     [
         ({"instruction": "1", "output": "2", "inptu": "x"}, "UD203", "inptu"),
-        ({"prompt": "1", "completion": "2", "id": 1}, "UD203", "id"),
+        ({"prompt": "1", "completion": "2", "id": 1}, "UD204", "id"),
         (
             {
                 "conversations": [
@@ -265,7 +266,9 @@ def test_keys_that_nobody_reads_are_told_in_every_format_and_not_lost_in_silence
 ) -> None:
     file = save(tmp_path / "a.jsonl", [row])
     found = [
-        (f.code, f.path) for f in unift.validate(file).findings if f.code in ("UD203", "UD216")
+        (f.code, f.path)
+        for f in unift.validate(file).findings
+        if f.code in ("UD203", "UD204", "UD216")
     ]
     assert found == [(code, path)]
     if code == "UD216" and "input" not in row:
@@ -313,3 +316,15 @@ def test_the_input_is_never_overwritten(tmp_path: Path) -> None:
         with pytest.raises(UsageError):
             unift.convert(path, out, to="gemini")
     assert path.read_bytes() == before
+
+
+def test_a_file_and_its_conversion_are_no_different(tmp_path: Path) -> None:
+    rows = [
+        {"messages": WITH_CALL, "tools": [TOOL]},
+        {"messages": [user("Hi"), answer("Hello")]},
+    ]
+    source, out = save(tmp_path / "a.jsonl", rows), tmp_path / "b.jsonl"
+    unift.convert(source, out, to="gemini")
+    assert diff(source, out).equal
+    save(source, [rows[0], {"messages": [user("Hi"), answer("Yes")]}])
+    assert diff(source, out).changed_lines == ((2, 2),)

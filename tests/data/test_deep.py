@@ -145,9 +145,11 @@ def test_near_rows_are_found_however_many_rows_are_sorted_at_a_time(
     train = save(tmp_path / "train.jsonl", [*rows, *changed])
     test = save(tmp_path / "test.jsonl", [row("Yes, " + prose(seed)) for seed in range(60)])
     monkeypatch.setattr("unift.data._sketches.SORTED", 7)
+    (tmp_path / "temporary").mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "temporary"))
     report = validate(train, test=test, deep=True)
     assert report.counts["UD607"] == report.counts["UD609"] == 60
-    assert not list(Path(tempfile.gettempdir()).glob("unift-near-*"))
+    assert not list((tmp_path / "temporary").iterdir())
 
 
 @pytest.mark.parametrize("name", ["rensa", "phonenumbers", "py3langid.langid"])

@@ -80,7 +80,6 @@ def test_reinforcement_rows_are_compared_by_prompt_and_reference(tmp_path: Path)
     ("line", "word"),
     [
         ('{"custom_id": "r", "body": {"messages": []}}', "OpenAI batch"),
-        ('{"prompt": "a", "chosen": "b", "rejected": "c"}', "trl preference"),
         ('{"Messages": []}', "did you mean 'messages'"),
         ("version https://git-lfs.github.com/spec/v1", "git lfs pull"),
         ("<!DOCTYPE html><html></html>", "HTML"),

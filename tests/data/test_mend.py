@@ -11,7 +11,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from tests.data.strategies import json_values, lines, spellings, tidy_rows
-from unift.data import validate
+from unift.data import codes, explain, validate
 from unift.errors import UsageError
 
 GOOD: dict[str, Any] = {
@@ -151,6 +151,22 @@ def test_whatever_the_fault_the_copy_has_no_error(path: Path, tmp_path: Path) ->
     assert errors <= {"UD001"}  # nothing could be kept
 
 
+def test_what_is_mended_is_what_the_table_says(tmp_path: Path) -> None:
+    mended: set[str] = set()
+    for path in BAD:
+        fixed, code = validate(path, fix=tmp_path / "out.jsonl").fixed, path.name[:5]
+        assert fixed is not None
+        if not fixed.left_out and fixed.rows and code not in fixed.after.counts:
+            mended.add(code)
+        elif explain(code).severity == "error":
+            left = [change for change in fixed.changes if change.left_out]
+            assert all(change.what.startswith("left out: ") for change in left)
+            assert left or not fixed.rows
+        else:
+            assert code in fixed.after.counts or not fixed.rows
+    assert mended == {code.code for code in codes().values() if code.mended}
+
+
 @settings(deadline=None, suppress_health_check=list(HealthCheck), max_examples=100)
 @given(body=st.lists(st.one_of(lines, spellings(tidy_rows)), max_size=5))
 def test_no_row_is_lost_without_a_word(
@@ -287,4 +303,19 @@ def test_mending_twice_changes_nothing_more(
     once = (folder / "out.jsonl").read_bytes()
     again, _ = fix(folder, once, format=form[0])
     assert (folder / "out.jsonl").read_bytes() == once
-    assert (again.changed, again.after.ok) == (0, True)
+    # Bytes that are no text leave no row at all.
+    assert (again.changed, again.after.ok) == (0, bool(once))
+
+
+def test_old_calls_are_mended_whole_or_not_at_all(tmp_path: Path) -> None:
+    call = {"role": "assistant", "content": None, "function_call": {"name": "f", "arguments": "{}"}}
+    result = {"role": "function", "name": "g", "content": "3"}
+    messages = [GOOD["messages"][0], call, result, {"role": "assistant", "content": "It is 3."}]
+    row = {"messages": messages, "functions": [{"name": "f"}]}
+    fixed, rows = fix(tmp_path, json.dumps(row).encode())
+    assert (fixed.changed, rows) == (0, [row])
+    messages[2] = {**result, "name": "f"}
+    fixed, [made] = fix(tmp_path, json.dumps(row).encode())
+    assert fixed.changed == 1
+    assert "functions" not in made
+    assert made["messages"][2]["tool_call_id"] == made["messages"][1]["tool_calls"][0]["id"]

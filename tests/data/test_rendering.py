@@ -27,7 +27,8 @@ PLAIN = (
     "{%- if tools -%}{{- '<|system|>' + (tools | tojson) + '<|end|>\\n' -}}{%- endif -%}"
     "{%- for m in messages -%}"
     "{{- '<|' + m['role'] + '|>' + m['content'] -}}"
-    "{%- for c in m['tool_calls'] or [] -%}{{- c.function.arguments.city -}}{%- endfor -%}"
+    "{%- for c in m['tool_calls'] or [] -%}{{- c.function.name + c.function.arguments.city -}}"
+    "{%- endfor -%}"
     "{{- '<|end|>\\n' -}}{%- endfor -%}"
     "{%- if add_generation_prompt -%}{{- '<|assistant|>' -}}{%- endif -%}"
 )
@@ -110,7 +111,7 @@ def test_tools_and_tool_arguments_reach_the_template(plain: Any) -> None:
     call = {"type": "function", "function": {"name": "w", "arguments": '{"city": "Oslo"}'}}
     messages = [turn("user", "weather"), turn("assistant", None, tool_calls=[call])]
     rendered = render(plain, messages, tools=[{"type": "function", "function": {"name": "w"}}])
-    assert learnt(plain, rendered) == "Oslo<|end|>"
+    assert learnt(plain, rendered) == "wOslo<|end|>"
     assert '"name": "w"' in rendered.text
 
 
@@ -223,3 +224,13 @@ def test_marks_and_prefixes_find_the_same_tokens(
         if message["weight"]
     )
     assert learnt(marked, one) == wanted
+
+
+@pytest.mark.parametrize("how", ["tool_calls", "function_call"])
+def test_a_call_that_the_template_does_not_write_is_refused(how: str) -> None:
+    function = {"name": "weather", "arguments": "{}"}
+    call = {"id": "c", "type": "function", "function": function}
+    said = {"tool_calls": [call]} if how == "tool_calls" else {"function_call": function}
+    with pytest.raises(DataError, match="weather") as caught:
+        render(build(MARKED), [{"role": "user", "content": "Oslo?"}, {"role": "assistant", **said}])
+    assert caught.value.code == "call_not_rendered"

@@ -43,3 +43,14 @@ def test_rows_of_other_formats_are_shown_as_the_chat_that_is_trained_on(tmp_path
     path.write_text(json.dumps({"instruction": "Add.", "output": "Three"}) + "\n")
     [row] = show_rows(path, "demo", 5)
     assert "Three" in "".join(piece for piece, trained in row.pieces if trained)
+
+
+def test_it_is_shown_from_where_a_row_is_too_long(tmp_path: Path) -> None:
+    path = tmp_path / "rows.jsonl"
+    rows = [{"instruction": "Add one to two.", "output": "The answer is three."}]
+    path.write_text(json.dumps(rows[0]) + "\n")
+    [whole] = show_rows(path, "demo", 1)
+    [row] = show_rows(path, "demo", 1, max_length=8)
+    assert (whole.cut, whole.cut_at, row.cut) == (0, 0, row.tokens - 8)
+    assert 0 < row.cut_at <= 8
+    assert row.pieces == whole.pieces

@@ -13,6 +13,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from tests.data.rows import answer, user
 from tests.data.test_deep import prose, row
 from unift.data import convert, diff, fingerprint, split, stats, validate
 from unift.errors import DataError, UsageError
@@ -196,3 +197,14 @@ def test_a_conversion_there_and_back_makes_no_difference(tmp_path: Path) -> None
     convert(tmp_path / "a.jsonl.gz", tmp_path / "b.jsonl", to="openai-chat")
     assert diff("demo:train", tmp_path / "b.jsonl").equal
     assert stats(tmp_path / "a.jsonl.gz").rows == stats("demo:train").rows
+
+
+def test_many_small_labels_do_not_change_the_shares(tmp_path: Path) -> None:
+    rows = [
+        {"messages": [user(f"{label}-{n} {n * 7919 + label}"), answer(f"label {label}")]}
+        for label in range(60)
+        for n in range(5)
+    ]
+    done = split(save(tmp_path / "a.jsonl", rows), tmp_path / "out", near=False)
+    assert done.labels
+    assert done.rows == {"train": 240, "validation": 30, "test": 30}

@@ -38,6 +38,7 @@ from unift.catalog._schema import (
     RateRule,
     SizePrice,
     TokenPrice,
+    Tokens,
     Vendor,
     VendorModel,
 )
@@ -59,6 +60,7 @@ __all__ = [
     "RateRule",
     "SizePrice",
     "TokenPrice",
+    "Tokens",
     "TrainPrice",
     "Update",
     "Vendor",

@@ -143,6 +143,18 @@ class Limits(Frozen):
     images_per_example_max: int | None = None
     image_max_mb: int | None = None
     image_examples_max: int | None = None
+    formats: tuple[str, ...] = Field((), description="of rows that are taken as they are")
+    fact: Fact
+
+
+class Tokens(Frozen):
+    """How a vendor's tokens are counted without asking it, by an encoding of tiktoken."""
+
+    encoding: str = Field(description="for a model that was not named")
+    encodings: dict[str, str] = Field(
+        default_factory=dict[str, str], description="start of a model's name -> its encoding"
+    )
+    stand_in: str | None = Field(None, description="what is said if the real one is not public")
     fact: Fact
 
 
@@ -159,6 +171,8 @@ class Vendor(Fact):
     billing: Billing | None = None
     hosting: Hosting | None = None
     limits: Limits | None = None
+    tokens: Tokens | None = None
+    checks_as: str | None = Field(None, description="id of the vendor whose file checks it has")
 
 
 class Offer(Fact):

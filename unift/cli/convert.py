@@ -16,7 +16,7 @@ def command(
         str,
         typer.Option(
             help="openai-chat, openai-preference, openai-rft, gemini, gemini-preference,"
-            " gemini-rft, prompt-completion, alpaca or sharegpt."
+            " gemini-rft, trl-preference, prompt-completion, alpaca or sharegpt."
         ),
     ],
     output: Annotated[str, typer.Option("--out", help="File to write; .gz and .zst too.")],

@@ -92,7 +92,9 @@ def command(
         for row in rows:
             _print_row(row)
         if rows:
-            out.print("coloured, or in ⟦brackets⟧, is what is learnt", style="dim", markup=False)
+            cut = "; after ✂ is too long" if any(row.cut for row in rows) else ""
+            told = f"coloured, or in ⟦brackets⟧, is what is learnt{cut}"
+            out.print(told, style="dim", markup=False)
         if page:
             err.print(f"report: {page}", markup=False)
     # With --fix, what counts is whether everything could be mended.
@@ -183,6 +185,8 @@ def _print_row(row: ShownRow) -> None:
     text = Text()
     before = False
     for number, (piece, trained) in enumerate(row.pieces):
+        if row.cut_at and number == row.cut_at:
+            text.append("✂", "bold red" if coloured else "")
         if not coloured and trained != before:
             text.append("⟦" if trained else "⟧")
         before = trained

@@ -179,11 +179,15 @@ def stats(path: FileName) -> Stats:
 def diff(first: FileName, second: FileName) -> Diff:
     """Compare two files by the content of their rows; spelling, compression and names do not count.
 
+    Files in different formats are compared by what their rows mean.
+
     Raises:
         UsageError: A file is missing or is a folder.
         DataError: A row has an error; file and line are in `where`.
     """
     one, other = _Side(first), _Side(second)
+    if one.format != other.format:
+        one, other = _Side(first, meant=True), _Side(second, meant=True)
     common = one.rows & other.rows
     mine, theirs = one.left(common), other.left(common)
     by_prompt: dict[bytes, list[int]] = {}
@@ -213,14 +217,18 @@ def diff(first: FileName, second: FileName) -> Diff:
 class _Side:
     """The rows of one file: (line, prompt, whole), 40 bytes of digests each."""
 
-    def __init__(self, path: FileName) -> None:
+    def __init__(self, path: FileName, *, meant: bool = False) -> None:
         from unift.data._content import contents
         from unift.data._lines import find_file
+        from unift.data._meaning import meaning
 
         found: Path = find_file(path)
-        self._all = [
-            (row.line, *_identity(row.value, row.content)) for row in contents(found, str(path))
-        ]
+        self.format = ""
+        self._all: list[tuple[int, bytes, bytes]] = []
+        for row in contents(found, str(path)):
+            self.format = row.format
+            value = meaning(row) if meant else row.value
+            self._all.append((row.line, *_identity(value, row.content)))
         self.rows: Counter[bytes] = Counter(whole for _, _, whole in self._all)
         self.order = [whole for _, _, whole in self._all]
 

@@ -30,6 +30,7 @@ from unift.data.formats import (
     NothingLeftError,
     detect,
     format_named,
+    modern,
     reduce,
 )
 from unift.errors import UsageError
@@ -183,6 +184,7 @@ class _Work:
         row = source.read(value, _ignore)
         if row is None:
             return
+        row = modern(row)
         gone: dict[str, str] = {}
 
         def lose(kind: str, what: str) -> None:

@@ -61,7 +61,7 @@ def convert(
         out: The file to write; ``.gz`` and ``.zst`` are compressed. It appears only when all rows
             could be written.
         to: The format (`unift.data.formats`): ``openai-chat``, ``openai-preference``,
-            ``openai-rft``, ``gemini``, ``gemini-preference``, ``gemini-rft``,
+            ``openai-rft``, ``gemini``, ``gemini-preference``, ``gemini-rft``, ``trl-preference``,
             ``prompt-completion``, ``alpaca``, ``sharegpt``.
         source: Format of the input; None to look.
         drop: What may be lost (`unift.data.formats.LOSSES`): ``tools``, ``weights``, ...

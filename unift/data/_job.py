@@ -133,7 +133,14 @@ class Job:
         self._sink.add(code, file=file, line=line, path=path, message=message)
 
     def _limit(
-        self, code: str, file: str, line: int, message: str, over: Sequence[str], path: str = ""
+        self,
+        code: str,
+        file: str,
+        line: int,
+        message: str,
+        over: Sequence[str],
+        path: str = "",
+        fix: str | None = None,
     ) -> None:
         """A limit of some providers: an error for those asked about, else a warning."""
         severity: Severity = "error" if self._asked else "warning"
@@ -145,6 +152,7 @@ class Job:
             message=message,
             severity=severity,
             providers=tuple(over),
+            fix=fix,
         )
 
     def _whole_file(self, part: str, found: Path, scanned: Scanned) -> Lines:
@@ -194,7 +202,11 @@ class Job:
                 "UD906", file=file, message=message, severity="advice", providers=tuple(against)
             )
         elif self._asked:
-            self._limit("UD906", file, 0, message, against)
+            # Pairs stay pairs if anybody asked about trains on pairs.
+            taken = (one for who in against for one in self._limits[who].formats)
+            to = next((one for one in taken if FORMATS[one].kind == FORMATS[name].kind), None)
+            fix = f"unift convert FILE --to {to} --out OUT" if to is not None else None
+            self._limit("UD906", file, 0, message, against, fix=fix)
         else:
             self._sink.add("UD906", file=file, message=message, severity="warning", providers=())
 

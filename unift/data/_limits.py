@@ -1,13 +1,17 @@
-"""What each provider accepts in a training file, as data with sources."""
+"""What each provider accepts in a training file: facts of the catalogue, or its own word."""
 
 from __future__ import annotations
 
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from unift.errors import UniftError
-from unift.provider import get_provider
+from unift.provider import get_provider, provider_names
+
+if TYPE_CHECKING:
+    from unift import catalog
+    from unift.catalog import Vendor
 
 MIB = 1 << 20
 
@@ -41,49 +45,15 @@ class Limits:
     formats: tuple[str, ...] = ("openai-chat",)
 
 
-# What is not in the catalogue: what is read, what becomes of a row that is too long, and a few
-# numbers of pages without a date. The rest is filled in by `limits_of`.
-_OPENAI_FORMATS = ("openai-chat", "openai-preference", "openai-rft")
-_LOCAL = Limits(family="local", source="this machine sets no limits but memory")
-_BASE: dict[str, Limits] = {
-    "openai": Limits(
-        family="openai", formats=_OPENAI_FORMATS, too_long="cut", source="OpenAI guides, 2026-11"
-    ),
-    "azure": Limits(
-        family="azure",
-        formats=_OPENAI_FORMATS,
-        max_bytes=512 * MIB,
-        max_tokens=65_536,
-        too_long="cut",
-        max_images=64,
-        source="learn.microsoft.com/azure, 'Customize a model with fine-tuning'; read 2026-11; "
-        "tokens per row as for OpenAI",
-    ),
-    "google": Limits(
-        family="google",
-        # OpenAI's rows are turned into Gemini's form when they are uploaded.
-        formats=("openai-chat", "openai-preference", "gemini", "gemini-preference", "gemini-rft"),
-        source="docs.cloud.google.com, tuning of Gemini, page of 2026-09-25",
-    ),
-    "together": Limits(
-        family="together",
-        formats=("openai-chat", "openai-preference", "prompt-completion"),
-        source="together 3.1.1 (PyPI), read 2026-11-04",
-    ),
-    "fireworks": Limits(
-        family="fireworks",
-        formats=("openai-chat", "openai-rft"),
-        source="docs.fireworks.ai, fine-tuning; read 2026-11",
-    ),
-    "local-full": _LOCAL,
-    "local-lora": _LOCAL,
-    "local-qlora": _LOCAL,
-}
-
-
 def known_limits() -> dict[str, Limits]:
-    """Limits of every provider that is known without asking it, for no model in particular."""
-    return {name: limits_of(name, None) for name in _BASE}
+    """Limits of everybody who is known without being asked, for no model in particular."""
+    from unift import catalog
+
+    ruled = [entry.id for entry in catalog.providers() if entry.limits and entry.limits.formats]
+    known = {name: limits_of(name, None) for name in ruled}
+    for name in sorted(provider_names() - known.keys()):
+        known[name] = Limits(name, "not asked")
+    return known
 
 
 def limits_of(provider: str, model: str | None) -> Limits:
@@ -92,46 +62,60 @@ def limits_of(provider: str, model: str | None) -> Limits:
     Raises:
         UsageError: Nobody registered that name.
     """
-    base = _BASE.get(provider)
-    if base is not None and base.family == "local":
-        return base
-    if base is not None:
-        return _from_catalogue(base, provider, model)
+    vendor = _vendor(provider)
+    facts = vendor.limits if vendor is not None else None
+    if vendor is None or facts is None or not facts.formats:
+        base = _of_provider(provider, model)
+    else:
+        base = Limits(vendor.checks_as or vendor.id, "", formats=facts.formats)
+    return _from_catalogue(base, provider, model, facts) if facts is not None else base
+
+
+def _vendor(provider: str) -> Vendor | None:
+    from unift import catalog
+
+    with suppress(UniftError):  # a plug-in; the catalogue does not know it
+        return catalog.vendor(provider)
+    return None
+
+
+def _of_provider(provider: str, model: str | None) -> Limits:
     try:
         said = get_provider(provider).capabilities(model)
     except UniftError as error:
-        error.fix = error.fix or f"known: {', '.join(_BASE)}"
+        error.fix = error.fix or f"known: {', '.join(sorted(known_limits()))}"
         raise
+    if said.place == "local":
+        return Limits("local", "this machine sets no limits but memory", formats=said.formats)
     return Limits(
         family=provider,
         min_rows=said.min_rows,
         max_tokens=said.max_tokens_per_row,
+        formats=said.formats,
         source=f"capabilities of the provider {provider}",
     )
 
 
-def _from_catalogue(base: Limits, provider: str, model: str | None) -> Limits:
+def _from_catalogue(
+    base: Limits, provider: str, model: str | None, facts: catalog.Limits
+) -> Limits:
     from unift import catalog
 
-    facts = catalog.vendor(provider).limits
-    if facts is None:
-        return base
     longest = facts.max_tokens_per_example
     if model is not None:
-        with suppress(
-            UniftError
-        ):  # a model that the catalogue does not know has no limit of its own
+        # A model that the catalogue does not know has no limit of its own.
+        with suppress(UniftError):
             longest = catalog.model(model, provider).max_tokens_per_example or longest
     cut = facts.over_length is not None and "truncated" in facts.over_length
     size = facts.upload_max_mb
     return replace(
         base,
         min_rows=facts.min_examples or base.min_rows,
-        max_rows=facts.max_examples or base.max_rows,
-        max_validation_rows=facts.validation_rows_max or base.max_validation_rows,
-        max_bytes=size * MIB if size else base.max_bytes,
+        max_rows=facts.max_examples,
+        max_validation_rows=facts.validation_rows_max,
+        max_bytes=size * MIB if size else None,
         max_tokens=longest or base.max_tokens,
-        too_long="cut" if cut else base.too_long,
-        max_images=facts.images_per_example_max or base.max_images,
+        too_long="cut" if cut else "refused",
+        max_images=facts.images_per_example_max,
         source=f"{', '.join(facts.fact.source)}; {facts.fact.as_of}",
     )

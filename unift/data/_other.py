@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from unift.data._finding import Path
-from unift.data._parse import Note
-from unift.data._row import check_row, kind, meant
+from unift.data._parse import Note, tolerant
+from unift.data._row import REASONING, check_row, kind, note_key
 from unift.data.formats import Format, Row
 
 #: Key (of no JSON key's form) under which a reinforcement row keeps what graders compare with.
@@ -26,6 +26,7 @@ def check_other(row: object, form: Format, note: Note) -> dict[str, Any] | None:
         note("UD101", (), f"The row is {kind(row)}, not an object.")
         return None
     fields: dict[str, Any] = row  # pyright: ignore[reportUnknownVariableType]  # any JSON object
+    note = tolerant(fields, note)
     missing = [key for key in form.keys if key not in fields]
     if missing:
         note("UD900", (), f"The row is not {form.name}: it has no `{missing[0]}`.")
@@ -46,13 +47,7 @@ def check_other(row: object, form: Format, note: Note) -> dict[str, Any] | None:
 def _check_unread(row: Row, form: Format, note: Note) -> None:
     """Keys that nobody reads. Those of reinforcement rows may be meant for a grader."""
     for key in row.extra if row.kind != "reinforcement" else ():
-        shown = str(key)[:60]
-        note(
-            "UD203",
-            (key,),
-            f"Nothing reads the key {shown!r} of the row.",
-            meant(shown, form.known),
-        )
+        note_key(str(key), form.known, note)
     for path in row.unread:
         shown = str(path[-1])[:60]
         note("UD216", path, f"{form.name} has no key {shown!r} there.")
@@ -78,6 +73,9 @@ def _translated(row: Row, note: Note) -> Note:
     def here(code: str, path: Path, message: str, fix: Any = None, at: Any = None) -> None:
         if row.kind == "reinforcement" and code in _OF_ANSWERS:
             return
+        if code == "UD216" and path[-1] in REASONING and not row.exact:
+            # Gemini's own place for it.
+            code, message, fix = "UD505", "A part of the answer is a thought.", None
         if len(path) > 1 and path[0] == "messages" and isinstance(path[1], int):
             place = row.places[path[1]] if path[1] < len(row.places) else ()
             path = (*place, *path[2:]) if row.exact else place

@@ -9,7 +9,7 @@ import json
 import re
 import threading
 from collections.abc import Callable
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
@@ -43,6 +43,32 @@ _STRING = re.compile(rb'"(?:[^"\\]++|\\.)*+"', re.DOTALL)
 _SMART_QUOTES = "“”„‟"
 
 
+class NoNumber(float):
+    """Stands where a number could not be read, which is told once and by its own code."""
+
+
+class Spoilt(dict[str, Any]):
+    """A row with a `NoNumber` in it."""
+
+
+def tolerant(row: object, note: Note) -> Note:
+    """A note that says nothing more of numbers that could not be read."""
+    if not isinstance(row, Spoilt):
+        return note
+
+    def said_before(code: str, path: Path, *more: Any, **named: Any) -> None:
+        value: Any = row
+        for part in path:
+            try:
+                value = value[part]
+            except (LookupError, TypeError):
+                break
+        if not isinstance(value, NoNumber):
+            note(code, path, *more, **named)
+
+    return said_before
+
+
 class _Faults:
     """What the hooks of the JSON decoder saw; they know values but not places."""
 
@@ -73,19 +99,19 @@ class _Faults:
 
     def constant(self, word: str) -> float:
         self.constants.append(word)
-        return 0.0
+        return NoNumber()
 
-    def integer(self, digits: str) -> int:
+    def integer(self, digits: str) -> float:
         if len(digits) > 20 or not -(2**63) <= int(digits) < 2**64:
             self.numbers.append(digits)
-            return 0
+            return NoNumber()
         return int(digits)
 
     def real(self, digits: str) -> float:
         value = float(digits)
         if value in (float("inf"), float("-inf")):
             self.numbers.append(digits)
-            return 0.0
+            return NoNumber()
         return value
 
 
@@ -142,7 +168,38 @@ def parse(line: bytes, note: Note) -> tuple[str | None, Any]:
     # Escapes cost a search of the line only where there is one at all.
     if _ESCAPED_SURROGATE.search(text):
         _note_surrogates(value, (), note)
+    if (faults.constants or faults.numbers) and isinstance(value, dict):
+        value = Spoilt(cast("dict[str, Any]", value))
     return text, value
+
+
+def strictly(text: str) -> Any:
+    """The value of JSON inside a row, such as the arguments of a call.
+
+    Raises:
+        ValueError: It is none, or none that every program reads alike; says why.
+    """
+    if _too_deep(text) is not None:
+        raise ValueError(f"more than {MAX_DEPTH} levels of brackets")
+    faults = _of_thread.faults
+    faults.clear()
+    value = faults.decode(text)
+    if faults.duplicates:
+        raise ValueError(f"the key {_short(faults.duplicates[0])} is there twice")
+    if faults.constants:
+        raise ValueError(f"{faults.constants[0]} is no JSON number")
+    if faults.numbers:
+        raise ValueError("a number is out of range")
+    if _ESCAPED_SURROGATE.search(text):
+        halves: list[str] = []
+
+        def note(code: str, *_: object) -> None:
+            halves.append(code)
+
+        _note_surrogates(value, (), note)
+        if halves:
+            raise ValueError("it has half a character (a lone surrogate)")
+    return value
 
 
 def too_heavy(line: bytes) -> bool:

@@ -13,7 +13,7 @@ from typing import Any, cast
 
 from unift.data._finding import Path
 from unift.data._row import MESSAGE_KEYS
-from unift.data.formats import SHAREGPT_ROLES
+from unift.data.formats import SHAREGPT_ROLES, modern_chat
 
 Changed = Callable[[str, Path, str], None]
 """``changed(code, path, what)``"""
@@ -73,6 +73,9 @@ def mend_row(row: dict[str, Any], changed: Changed, form: str = "openai-chat") -
         case _:
             _mend_parallel(row, (), changed)
             _mend_messages(row, "messages", (), changed)
+            old, row = row, modern_chat(row)
+            if row is not old:
+                changed("UD314", ("messages",), "functions and their calls are tools now")
     return row
 
 

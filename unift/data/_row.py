@@ -15,7 +15,7 @@ from functools import lru_cache
 from typing import Any, cast
 
 from unift.data._finding import Path
-from unift.data._parse import Note
+from unift.data._parse import Note, tolerant
 from unift.data._parts import check_parts, text_of_parts
 from unift.data._texts import check_answer, check_filled_in, check_text
 from unift.data._tools import check_calls, check_tools, declared
@@ -36,6 +36,17 @@ _OTHER_FORMATS = {
     "preferred_output": "OpenAI preference",
     "text": "plain text",
 }
+
+# What people keep beside the conversation: told once a file.
+_NOTES = frozenset(
+    {
+        "id", "_id", "uid", "uuid", "idx", "index", "prompt_id", "question_id", "conversation_id",
+        "metadata", "meta", "source", "dataset", "category", "topic", "tags", "lang", "language",
+        "split", "timestamp", "created_at",
+    }
+)  # fmt: skip
+#: Where reasoning stands apart from the answer, in rows for reasoning models.
+REASONING = ("reasoning_content", "reasoning", "thinking")
 
 _SYSTEM_FIX = 'put it first in messages: {"role": "system", "content": ...}'
 
@@ -61,6 +72,7 @@ def check_row(row: object, note: Note) -> None:
         note("UD101", (), f"The row is {kind(row)}, not an object.")
         return
     fields = cast("dict[str, Any]", row)
+    note = tolerant(fields, note)
     _check_keys(fields, note)
     tools = fields.get("tools")
     if tools is not None:
@@ -101,11 +113,24 @@ def _check_keys(row: dict[str, Any], note: Note) -> None:
             note("UD203", (key,), message, _SYSTEM_FIX)
         # In a row without messages only a misspelt `messages` is worth a word.
         elif not missing or (other is None and meant(key.lower()[:60], _ROW_KEYS)):
-            message = f"Nothing reads the key {key[:60]!r} of the row."
-            note("UD203", (key,), message, meant(key.lower()[:60], _ROW_KEYS))
+            note_key(key, _ROW_KEYS, note)
     if missing:
         looks = f" It looks like the {other} format." if other else ""
         note("UD200", (), f"The row has no `messages`.{looks}")
+
+
+def note_key(key: str, known: tuple[str, ...], note: Note) -> None:
+    """Tell of a key of a row that nobody reads: of a note once a file, of others each time."""
+    shown = key[:60]
+    if key in _NOTES:
+        note("UD204", (key,), f"The rows have the key {shown!r}; it is not learnt.")
+    else:
+        note(
+            "UD203",
+            (key,),
+            f"Nothing reads the key {shown!r} of the row.",
+            meant(shown.lower(), known),
+        )
 
 
 def _check_message(message: object, path: Path, note: Note) -> None:
@@ -127,6 +152,9 @@ def _check_message(message: object, path: Path, note: Note) -> None:
     for key in fields:
         if key == "function_call" and fields[key] is not None:
             note("UD314", (*path, key), "`function_call` is the old form of `tool_calls`.")
+        elif key in REASONING and role == "assistant" and isinstance(fields[key], str):
+            said = f"Only some chat templates read {key!r}; elsewhere it is not learnt."
+            note("UD216", (*path, key), said, "keep it for a reasoning model only")
         elif key not in MESSAGE_KEYS and key != "function_call":
             said = f"Nothing reads the key {key[:60]!r} of a message."
             note("UD216", (*path, key), said, meant(key[:60], MESSAGE_KEYS))

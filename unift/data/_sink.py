@@ -28,6 +28,7 @@ class Sink:
         self._families = families
         self.keep = keep
         self._on_error = failed
+        self._told: set[tuple[str, str, Path]] = set()  # what is told once
         self.findings: list[Finding] = []
         self.counts: Counter[str] = Counter()
         self.severities: Counter[str] = Counter()
@@ -57,6 +58,10 @@ class Sink:
             providers: Those concerned; None likewise.
         """
         kind = explain(code)
+        if kind.once:
+            if (code, file, path) in self._told:
+                return kind.severity
+            self._told.add((code, file, path))
         if severity is None:
             severity, concerned = self._judge(kind.severity, kind.refused_by)
             providers = concerned if providers is None else providers

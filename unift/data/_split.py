@@ -222,17 +222,27 @@ def _assign(
     chosen = [""] * len(keys)
     # `members` is in the order of the keys, which is a shuffle by the seed.
     for rows in sorted(members, key=len, reverse=True):
-        here = missing[_label(rows, labels)]
-        part = max(shares, key=lambda name: (here[name] / shares[name], overall[name]))
+        here, size = missing[_label(rows, labels)], len(rows)
+        # Whole rows go where most of their label is missing; what is left of a label after that
+        # (with few rows: all of it) goes where most rows are missing, so that the shares come out.
+        part = max(
+            shares,
+            key=lambda name: (
+                here[name] if here[name] >= size else 0,
+                here[name] > 0,
+                overall[name],
+            ),
+        )
         for row in rows:
             chosen[row] = part
-        here[part] -= len(rows)
-        overall[part] -= len(rows)
+        here[part] -= size
+        overall[part] -= size
     empty = [part for part in shares if part not in chosen]
-    for part in empty:  # shares too small for a group of their own: the smallest group of the most
-        most = Counter(chosen).most_common(1)[0][0]
-        rows = min((r for r in members if chosen[r[0]] == most), key=len)
-        for row in rows:
+    for part in empty:  # shares too small for a group of their own
+        held = Counter(chosen[rows[0]] for rows in members)
+        # The smallest group of the part with most rows that can spare one.
+        most = next(name for name, _ in Counter(chosen).most_common() if held[name] > 1)
+        for row in min((rows for rows in members if chosen[rows[0]] == most), key=len):
             chosen[row] = part
     return chosen
 

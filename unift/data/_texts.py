@@ -50,8 +50,14 @@ _FIELD = re.compile(r"\{\{ ?[A-Za-z_][\w. ]{0,40}? ?\}\}")
 _CONTROL = re.compile(
     r"<\|[A-Za-z_][A-Za-z0-9_]{0,30}\|>|\[/?INST\]|<</?SYS>>|<(?:start|end)_of_turn>|</s>"
 )
-# Not in code (`<think>`), where somebody writes about it.
-_REASONING = re.compile(r"(?<!`)</?(?:think|thinking|thought|reasoning|scratchpad)>")
+# Tags of DeepSeek and Qwen, of Mistral (Magistral), of Kimi. Not in code (`<think>`), where
+# somebody writes about it. Control tokens of reasoning (gpt-oss, Cohere) are told as such.
+_REASONING = re.compile(
+    r"(?<!`)(?:</?(?:think|thinking|thought|reasoning|scratchpad)>|\[/?THINK\]|◁/?think▷)"
+)
+_REASONING_TOKEN = re.compile(
+    r"<\|channel\|>(?:analysis|commentary)|<\|(?:START|END)_THINKING\|>|<\|(?:begin|end)_of_thought\|>"
+)
 _CODE = re.compile(r"```.*?(?:```|\Z)|`[^`\n]*`", re.DOTALL)
 # UTF-8 read as Latin-1 or Windows-1252: a lead byte C2..C5 or E2 as a letter, then a
 # continuation byte as a sign that hardly ever follows it in real text.
@@ -67,7 +73,8 @@ def suspicious(text: str) -> bool:
     return (
         ("<" in text and (bool(_CONTROL.search(text)) or bool(_REASONING.search(text))))
         or ("{" in text and "{{" in text)
-        or ("]" in text and "INST]" in text)
+        or ("]" in text and ("INST]" in text or "THINK]" in text))
+        or ("◁" in text and bool(_REASONING.search(text)))
         or "\0" in text
         or (not text.isascii() and _odd_letters(text) and bool(_GARBLED.search(text)))
     )
@@ -97,7 +104,9 @@ def check_text(text: str, path: Path, note: Note) -> None:
         note("UD506", path, f"The text looks garbled: {around!r}.")
     found = _CONTROL.search(text) if "<" in text or "INST]" in text else None
     if found:
-        note("UD507", path, f"The text has the control token {found[0]}.")
+        reasoning = _REASONING_TOKEN.search(text)
+        what = ", which belongs to reasoning" if reasoning else ""
+        note("UD507", path, f"The text has the control token {found[0]}{what}.")
 
 
 def check_filled_in(text: str, path: Path, note: Note) -> None:
@@ -117,7 +126,7 @@ def check_answer(text: str, path: Path, note: Note) -> None:
     if text[0].isspace() or text[-1].isspace():
         end = "ends" if not text[0].isspace() else "starts"
         note("UD504", path, f"The answer {end} with white space.")
-    found = _REASONING.search(text) if "<" in text else None
+    found = _REASONING.search(text) if "<" in text or "THINK]" in text or "◁" in text else None
     if found:
         note("UD505", path, f"The answer has the tag {found[0]}.")
     if text.count("```") % 2:

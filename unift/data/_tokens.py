@@ -24,17 +24,6 @@ CHATML_PER_MESSAGE, CHATML_PER_ROW = 5, 0
 # Tokens a character, for texts whose tokenizer is not here. Measured with o200k_base; see
 # benchmarks/validator (tokens_per_character) for the texts and the spread.
 PER_ASCII, PER_OTHER = 0.24, 0.65
-# Gemini's tokenizer is not public and Gemma 3's, which Google names as its stand-in, is not to be
-# shipped. Measured against Gemma 3's: benchmarks/validator/gemini_tokens.py.
-LIKE_GEMINI = (
-    "estimate with o200k_base in place of Gemini's tokenizer, which is not public; it is off from "
-    "Gemma 3's by 0 to 4% for English, -12 to +12% for most European languages, -11 to -17% for "
-    "code and JSON, -17 to +51% for other scripts (benchmarks/results/gemini_tokens.md)"
-)
-_O200K_PREFIXES = (
-    "gpt-4o", "gpt-4.1", "gpt-4.5", "gpt-5", "gpt-6", "chatgpt-4o", "o1", "o3", "o4", "gpt-oss",
-)  # fmt: skip
-_CL100K_PREFIXES = ("gpt-4", "gpt-3.5", "gpt-35", "davinci-002", "babbage-002")
 
 
 Counts = npt.NDArray[np.int64]
@@ -249,23 +238,15 @@ class ByTokenizer:
 
 def counter_for(model: str | None, providers: Sequence[str]) -> Counter:
     """The best counter for a model: exact if its tokenizer is on this machine."""
-    if model == demo.MODEL or (model is None and providers and _all_local(providers)):
-        file = demo.model_path() / "tokenizer.json"
-        if model is not None and file.is_file():
-            return _tokenizer(file, "demo")
-    if model is not None:
+    file = demo.model_path() / "tokenizer.json" if model == demo.MODEL else None
+    if model is not None and (file is None or not file.is_file()):
         file = _tokenizer_file(model)
-        if file is not None:
-            return _tokenizer(file, model)
-    name = _encoding_name(model)
-    if name is None and model is None and any(one in ("openai", "azure") for one in providers):
-        name = "o200k_base"
-    instead = None
-    if name is None and _is_gemini(model, providers):
-        name, instead = "o200k_base", LIKE_GEMINI
-    if name is not None:
+    if file is not None:
+        return _tokenizer(file, str(model))
+    found = _of_vendor(model, providers)
+    if found is not None:
         try:
-            return ByTiktoken(name, instead)
+            return ByTiktoken(*found)
         except ImportError:
             return ByCharacters(
                 f"estimate from characters ({PER_ASCII} tokens per ASCII character, {PER_OTHER} "
@@ -280,22 +261,32 @@ def counter_for(model: str | None, providers: Sequence[str]) -> Counter:
     )
 
 
-def _encoding_name(model: str | None) -> str | None:
-    """The encoding of an OpenAI model, as tiktoken/model.py of tiktoken 0.14.0 has it."""
-    bare = (model or "").removeprefix("ft:")
-    if bare.startswith(_O200K_PREFIXES):
-        return "o200k_base"
-    return "cl100k_base" if bare.startswith(_CL100K_PREFIXES) else None
+def _of_vendor(model: str | None, providers: Sequence[str]) -> tuple[str, str | None] | None:
+    """(encoding, what it stands in for) as the catalogue has it for a model, or for the vendors."""
+    from unift import catalog
 
-
-def _is_gemini(model: str | None, providers: Sequence[str]) -> bool:
+    rules = {
+        name: entry.tokens
+        for entry in catalog.providers()
+        if entry.tokens is not None
+        for name in (entry.id, *entry.aliases)
+    }
     if model is not None:
-        return model.startswith("gemini")
-    return bool(providers) and all(one == "google" for one in providers)
-
-
-def _all_local(providers: Sequence[str]) -> bool:
-    return all(name.startswith("local") for name in providers)
+        bare = model.removeprefix("ft:")
+        starts = [
+            (start, encoding, one.stand_in)
+            for one in rules.values()
+            for start, encoding in one.encodings.items()
+            if bare.startswith(start)
+        ]
+        # gpt-4o is not gpt-4.
+        return max(starts, key=lambda one: len(one[0]))[1:] if starts else None
+    asked = [rules.get(name) for name in providers]
+    exact = next((one for one in asked if one is not None and one.stand_in is None), None)
+    if exact is not None:
+        return exact.encoding, None
+    first = asked[0] if asked else None
+    return (first.encoding, first.stand_in) if first is not None and all(asked) else None
 
 
 def _tokenizer(file: Path, name: str) -> Counter:

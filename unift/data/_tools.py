@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Mapping
 from typing import Any, cast
 
 from unift._text import nearest
 from unift.data._finding import Path
-from unift.data._parse import Note
+from unift.data._parse import Note, strictly
 from unift.data._schema import mismatches, schema_fault
 
 _NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")
@@ -164,7 +163,7 @@ def _check_function(
         note("UD301", here if "arguments" in function else path, f"`arguments` is {state}.")
         return
     try:
-        value = json.loads(arguments)
+        value = strictly(arguments)
     except (ValueError, RecursionError) as error:
         note("UD302", here, f"The arguments are not JSON: {error}.")
         return

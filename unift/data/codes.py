@@ -24,6 +24,8 @@ class Code:
         reason: Why it matters, in a sentence or two.
         example: A row or a fragment that has the fault.
         fix: What to do about it.
+        mended: True if ``--fix`` mends it, where that needs no decision.
+        once: Told once a file and key, where it is first seen; one such key is in every row.
     """
 
     code: str
@@ -33,6 +35,8 @@ class Code:
     example: str
     fix: str
     refused_by: tuple[str, ...] = ()
+    mended: bool = False
+    once: bool = False
 
 
 @cache

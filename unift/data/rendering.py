@@ -15,11 +15,11 @@ Which characters belong to which turn is found in one of two ways:
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol, cast
 
+from unift.data._templates import items, plain_messages
 from unift.errors import DataError
 
 #: At most so many bad rows are quoted in the summary of `render_all`; `findings` holds them all.
@@ -137,6 +137,8 @@ def render(
         spans = [by_turn[i] for i in wanted]
     else:
         spans = [_turn_span(tokenizer, chat, i, text, tools, where) for i in wanted]
+    for i, (start, end) in zip(wanted, spans, strict=True):
+        _check_calls(chat[i], text[start:end], i, where)
 
     encoded = tokenizer(text, add_special_tokens=False, return_offsets_mapping=True, verbose=False)
     ids: list[int] = list(encoded["input_ids"])
@@ -227,55 +229,25 @@ def render_all(
     return rows
 
 
-def plain_messages(messages: Sequence[Mapping[str, Any]], where: str = "") -> list[dict[str, Any]]:
-    """Messages as templates expect them: text content, tool arguments as objects, no ``weight``.
-
-    OpenAI writes tool arguments as a JSON string and content as text, None or a list of parts;
-    the templates of open models take objects and text
-    (https://huggingface.co/docs/transformers/chat_extras).
-    """
-    plain: list[dict[str, Any]] = []
-    for number, message in enumerate(messages):
-        copy = {key: value for key, value in message.items() if key != "weight"}
-        content = copy.get("content")
-        if content is None:
-            copy["content"] = ""
-        elif isinstance(content, list):
-            copy["content"] = "".join(_part_text(part, number, where) for part in _items(content))
-        if copy.get("tool_calls"):
-            copy["tool_calls"] = [_plain_call(call) for call in _items(copy["tool_calls"])]
-        plain.append(copy)
-    return plain
-
-
-def _items(value: Any) -> Iterator[Mapping[str, Any]]:
-    yield from cast("list[Mapping[str, Any]]", value)
-
-
-def _part_text(part: Mapping[str, Any], number: int, where: str) -> str:
-    if part.get("type") != "text":
-        raise DataError(
-            f"Message {number} has a part of type {part.get('type')!r}; only text can be trained "
-            "on here.",
-            code="content_type",
-            where=where,
-            fix="keep text parts only",
-        )
-    return str(part.get("text", ""))
-
-
-def _plain_call(call: Mapping[str, Any]) -> dict[str, Any]:
-    copy = dict(call)
-    function = dict(cast("Mapping[str, Any]", copy.get("function") or {}))
-    arguments = function.get("arguments")
-    if isinstance(arguments, str):
-        try:
-            parsed = json.loads(arguments)
-        except ValueError:
-            parsed = arguments  # kept as written: the validator has its own word for this
-        function["arguments"] = parsed
-    copy["function"] = function
-    return copy
+def _check_calls(message: Mapping[str, Any], text: str, number: int, where: str) -> None:
+    """A template without tools writes nothing for a call: the model would learn to be silent."""
+    calls = [one["function"] for one in items(message.get("tool_calls") or [])]
+    old = message.get("function_call")
+    if isinstance(old, Mapping):
+        calls.append(old)
+    lost = next((one.get("name") for one in calls if str(one.get("name")) not in text), None)
+    if lost is None:
+        return
+    fix = "use a model whose chat template has tools, or take them out: unift convert --drop tools"
+    if old is not None:
+        fix = "write it as tool_calls, or mend the file: unift validate FILE --fix OUT"
+    raise DataError(
+        f"The chat template does not write the call of {lost!r} in messages[{number}], so it would "
+        "not be learnt.",
+        code="call_not_rendered",
+        where=where,
+        fix=fix,
+    )
 
 
 def _need_template(tokenizer: Any, where: str) -> None:

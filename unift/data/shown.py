@@ -26,6 +26,7 @@ class ShownRow:
         trained: Tokens that carry loss.
         stop: The token with which the last trained turn ends.
         cut: Tokens above `max_length`; 0 if the row fits or no length was given.
+        cut_at: Index of the first piece that is too much; 0 if there is none.
         problem: Why it cannot be trained on; empty if it can.
     """
 
@@ -36,6 +37,7 @@ class ShownRow:
     trained: int = 0
     stop: str = ""
     cut: int = 0
+    cut_at: int = 0
     problem: str = ""
 
     @property
@@ -59,6 +61,7 @@ class ShownRow:
             "trained": self.trained,
             "stop": self.stop,
             "cut": self.cut,
+            "cut_at": self.cut_at,
             "problem": self.problem,
             "summary": self.summary,
             "pieces": [{"text": text, "trained": trained} for text, trained in self.pieces],
@@ -108,16 +111,18 @@ def show_rows(
                     raise
                 shown.append(ShownRow(str(path), line, (), problem=error.message))
                 continue
+            pieces, cut_at = _pieces(tokenizer, seen, max_length)
             last = max(index for index, trained in enumerate(seen.trained) if trained)
             shown.append(
                 ShownRow(
                     file=str(path),
                     line=line,
-                    pieces=_pieces(tokenizer, seen),
+                    pieces=pieces,
                     tokens=len(seen.input_ids),
                     trained=seen.trained_tokens,
                     stop=str(tokenizer.decode([seen.input_ids[last]])),
                     cut=max(0, len(seen.input_ids) - max_length) if max_length else 0,
+                    cut_at=cut_at,
                 )
             )
     except DataError as error:
@@ -127,12 +132,18 @@ def show_rows(
     return shown
 
 
-def _pieces(tokenizer: Any, seen: Rendered) -> tuple[tuple[str, bool], ...]:
+def _pieces(
+    tokenizer: Any, seen: Rendered, longest: int | None
+) -> tuple[tuple[tuple[str, bool], ...], int]:
+    """The pieces, and the index of the first one beyond `longest` tokens (0 for none)."""
     text = seen.text
     encoded = tokenizer(text, add_special_tokens=False, return_offsets_mapping=True, verbose=False)
     pieces: list[tuple[str, bool]] = []
-    at = 0
-    for (start, end), trained in zip(encoded["offset_mapping"], seen.trained, strict=True):
+    at = cut = 0
+    offsets = zip(encoded["offset_mapping"], seen.trained, strict=True)
+    for number, ((start, end), trained) in enumerate(offsets):
+        if number == longest:
+            cut = len(pieces)
         if start > at:
             pieces.append((text[at:start], False))
             at = start
@@ -141,7 +152,7 @@ def _pieces(tokenizer: Any, seen: Rendered) -> tuple[tuple[str, bool], ...]:
             at = end
     if at < len(text):
         pieces.append((text[at:], False))
-    return tuple(pieces)
+    return tuple(pieces), cut
 
 
 def _tokenizer(model: str | None) -> Any:

@@ -6,8 +6,9 @@ from collections.abc import Iterable
 from typing import Any, cast
 
 from unift._text import did_you_mean
-from unift.data.formats import _gemini, _openai, _plain
+from unift.data.formats import _gemini, _openai, _plain, _trl
 from unift.data.formats._model import LOSSES, Format, Lose, NothingLeftError, Row
+from unift.data.formats._old import modern, modern_chat
 from unift.data.formats._plain import SHAREGPT_ROLES
 from unift.data.formats._reduce import reduce
 from unift.errors import UsageError
@@ -22,6 +23,8 @@ __all__ = [
     "Row",
     "detect",
     "format_named",
+    "modern",
+    "modern_chat",
     "reduce",
 ]
 
@@ -33,6 +36,7 @@ FORMATS: dict[str, Format] = {
         _gemini.PREFERENCE,
         _gemini.RFT,
         _gemini.TUNING,
+        _trl.PREFERENCE,
         _openai.CHAT,
         _openai.RFT,
         _plain.SHAREGPT,

@@ -26,6 +26,7 @@ LOSSES: Mapping[str, str] = {
     "names": "names of speakers",
     "parts": "the borders between parts of a message",
     "refusals": "refusals kept apart from answers",
+    "reasoning": "reasoning kept apart from answers",
     "settings": "parallel_tool_calls, strict, image detail",
     "extra": "keys that the format does not have",
     "references": "reference values that are no text",
@@ -142,6 +143,16 @@ def object_field(fields: Mapping[str, Any], key: str, note: Note) -> dict[str, A
     state = "missing" if key not in fields else "not an object"
     note("UD901", (key,) if key in fields else (), f"`{key}` is {state}.")
     return None
+
+
+def without_clash(
+    extra: Mapping[str, Any], taken: Mapping[str, Any] | tuple[str, ...], lose: Lose
+) -> dict[str, Any]:
+    """Other keys of a row, without those that mean something else in the target."""
+    clash = sorted(key for key in extra if key in taken)
+    if clash:
+        lose("extra", f"{', '.join(clash)[:60]}, which means something else there")
+    return {key: value for key, value in extra.items() if key not in taken}
 
 
 def plain_text(message: Message) -> str:

@@ -10,13 +10,23 @@ from __future__ import annotations
 from typing import Any, cast
 
 from unift.data._parse import Note
-from unift.data.formats._model import Format, Lose, Message, Row, list_field, object_field, unread
+from unift.data.formats._model import (
+    Format,
+    Lose,
+    Message,
+    Row,
+    list_field,
+    object_field,
+    unread,
+    without_clash,
+)
 
 _CHAT_KEYS = ("messages", "tools", "parallel_tool_calls")
+_PAIR_KEYS = ("input", "preferred_output", "non_preferred_output")
 _ALL = frozenset(
     {
         "tools", "weights", "images", "turns", "system", "names", "parts", "refusals", "settings",
-        "extra", "any order",
+        "extra", "any order", "old calls", "reasoning",
     }
 )  # fmt: skip
 
@@ -37,7 +47,7 @@ def _read_chat(fields: dict[str, Any], note: Note) -> Row | None:
 
 
 def _write_chat(row: Row, lose: Lose) -> dict[str, Any]:
-    return {**row.chat(), **row.extra}
+    return {**row.chat(), **without_clash(row.extra, _CHAT_KEYS, lose)}
 
 
 def _read_rft(fields: dict[str, Any], note: Note) -> Row | None:
@@ -81,11 +91,7 @@ def _read_preference(fields: dict[str, Any], note: Note) -> Row | None:
         cast("list[Message]", rejected),
         tools=given.get("tools"),
         parallel=given.get("parallel_tool_calls"),
-        extra={
-            key: value
-            for key, value in fields.items()
-            if key not in ("input", "preferred_output", "non_preferred_output")
-        },
+        extra={key: value for key, value in fields.items() if key not in _PAIR_KEYS},
         places=places,
         exact=True,
         unread=unread(given, _CHAT_KEYS, ("input",)),
@@ -97,7 +103,7 @@ def _write_preference(row: Row, lose: Lose) -> dict[str, Any]:
         "input": row.chat(),
         "preferred_output": row.chosen,
         "non_preferred_output": row.rejected,
-        **row.extra,
+        **without_clash(row.extra, _PAIR_KEYS, lose),
     }
 
 
@@ -115,7 +121,7 @@ PREFERENCE = Format(
     "openai-preference",
     "preference",
     ("input", "preferred_output"),
-    ("input", "preferred_output", "non_preferred_output"),
+    _PAIR_KEYS,
     _ALL - {"images"},
     _read_preference,
     _write_preference,

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from typing import Any, cast
 
 from unift.data._finding import Path
-from unift.data._parse import Note
+from unift.data._parse import Note, strictly
 from unift.data.formats._model import (
     Format,
     Lose,
@@ -147,11 +147,14 @@ def _read_sharegpt(fields: dict[str, Any], note: Note) -> Row | None:
         message: Message = {"role": said, "content": value, **learnt}
         if said == "function_call":
             calls += 1
-            call = _call(value, calls)
+            call = _call(value)
             if call is None:
                 note("UD302", (*path, "value"), 'The call is not {"name", "arguments"} in JSON.')
                 return None
-            message = {"role": "assistant", "tool_calls": [call]}
+            function, more = call
+            left += unread(more, (), (*path, what))
+            made = {"id": f"call_{calls}", "type": "function", "function": function}
+            message = {"role": "assistant", "tool_calls": [made]}
         elif said == "tool":
             message["tool_call_id"] = f"call_{calls}"
         messages.append(message)
@@ -164,23 +167,23 @@ def _read_sharegpt(fields: dict[str, Any], note: Note) -> Row | None:
     return Row("chat", messages, tools=tools, places=places, extra=extra, unread=left)
 
 
-def _call(value: str, number: int) -> dict[str, Any] | None:
+def _call(value: str) -> tuple[dict[str, Any], dict[str, Any]] | None:
+    """(function, other keys) of a call in JSON."""
     try:
-        parsed: Any = json.loads(value)
+        parsed: Any = strictly(value)
     except (ValueError, RecursionError):
         return None
     fields = cast("dict[str, Any]", parsed) if isinstance(parsed, dict) else {}
     if not isinstance(fields.get("name"), str) or not isinstance(fields.get("arguments"), dict):
         return None
     arguments = json.dumps(fields["arguments"], ensure_ascii=False)
-    function = {"name": fields["name"], "arguments": arguments}
-    return {"id": f"call_{number}", "type": "function", "function": function}
+    return {"name": fields["name"], "arguments": arguments}, _others(fields, "name", "arguments")
 
 
 def _declared(tools: Any) -> list[Any] | None:
     if isinstance(tools, str) and tools:
         try:
-            tools = json.loads(tools)
+            tools = strictly(tools)
         except (ValueError, RecursionError):
             return None
     if not isinstance(tools, list):

@@ -2,15 +2,33 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any, cast
 
 from unift.data._finding import format_path
 from unift.data._parts import text_of_parts
-from unift.data.formats._model import Format, Lose, Message, NothingLeftError, Row
+from unift.data._row import REASONING
+from unift.data.formats._model import (
+    Format,
+    Lose,
+    Message,
+    NothingLeftError,
+    Row,
+)
 
 _KEYS = frozenset(
-    {"role", "content", "name", "weight", "tool_calls", "tool_call_id", "refusal", "function_call"}
-)
+    {
+        "role", "content", "name", "weight", "tool_calls", "tool_call_id", "refusal",
+        "function_call", *REASONING,
+    }
+)  # fmt: skip
+# Keys of what is inside a message. What else is there has no place in another format.
+_PARTS = {
+    "text": ("type", "text"),
+    "image_url": ("type", "image_url"),
+    "refusal": ("type", "refusal"),
+}
+_IMAGE = ("url", "detail", "mime_type")
 
 
 def reduce(row: Row, target: Format, lose: Lose) -> Row:
@@ -22,8 +40,9 @@ def reduce(row: Row, target: Format, lose: Lose) -> Row:
     holds = target.holds
     if row.kind != target.kind:
         row = _as_kind(row, target, lose)
+    names = _called([*row.messages, *row.chosen, *row.rejected])
     messages, chosen, rejected = (
-        [_message(one, holds, lose) for one in part]
+        [one for message in part for one in _message(message, names, holds, lose)]
         for part in (row.messages, row.chosen, row.rejected)
     )
     tools = row.tools
@@ -36,13 +55,17 @@ def reduce(row: Row, target: Format, lose: Lose) -> Row:
         )
     elif tools and "settings" not in holds:
         tools = [_without_strict(tool, lose) for tool in tools]
+        unknown = _unknown((tool, ("type", "function")) for tool in tools)
+        if unknown:
+            lose("extra", ", ".join(unknown)[:80])
     if row.parallel is not None and "settings" not in holds:
         lose("settings", "parallel_tool_calls")
     if row.unread:
         # Nobody knows what it means, so no format has a place for it.
         lose("extra", ", ".join(map(format_path, row.unread))[:80])
-    if row.extra and "extra" not in holds:
-        lose("extra", ", ".join(sorted(map(str, row.extra)))[:80])
+    extra = sorted(str(key) for key, value in row.extra.items() if value is not None)
+    if extra and not holds & {"extra", "references"}:
+        lose("extra", ", ".join(extra)[:80])
     messages = _turns(messages, holds, lose)
     reduced = Row(
         row.kind,
@@ -51,7 +74,7 @@ def reduce(row: Row, target: Format, lose: Lose) -> Row:
         rejected,
         tools,
         row.parallel if "settings" in holds else None,
-        row.extra if "extra" in holds else {},
+        row.extra if holds & {"extra", "references"} else {},
     )
     _check_left(reduced)
     return reduced
@@ -61,20 +84,45 @@ def _as_kind(row: Row, target: Format, lose: Lose) -> Row:
     if (row.kind, target.kind) == ("preference", "chat"):
         lose("rejected", "the answer that is not preferred")
         whole = [*row.messages, *row.chosen]
-        return Row("chat", whole, [], [], row.tools, row.parallel, row.extra)
+        return Row("chat", whole, [], [], row.tools, row.parallel, row.extra, unread=row.unread)
     raise NothingLeftError(f"a {row.kind} row cannot be written as {target.name} ({target.kind})")
 
 
-def _message(message: Message, holds: frozenset[str], lose: Lose) -> Message:
+def _called(messages: list[Message]) -> dict[str, str]:
+    """Id of a call -> the name of its function."""
+    return {
+        str(call["id"]): str(call["function"]["name"])
+        for message in messages
+        for call in cast("list[dict[str, Any]]", message.get("tool_calls") or [])
+    }
+
+
+def _message(
+    message: Message, names: dict[str, str], holds: frozenset[str], lose: Lose
+) -> list[Message]:
+    """The message as far as there is a place for it; none if it is about an old call."""
     copy = dict(message)
-    unknown = copy.keys() - _KEYS
-    if unknown and "extra" not in holds:
-        lose("extra", ", ".join(sorted(map(str, unknown)))[:80])
+    if "extra" not in holds:
+        _lose_unknown(copy, lose)
         copy = {key: value for key, value in copy.items() if key in _KEYS}
-    if "weights" not in holds and copy.pop("weight", 1) == 0:
+    if "old calls" not in holds:
+        if copy.get("role") == "function":
+            lose("tools", "the result of a function_call, which no call waits for")
+            return []
+        if copy.pop("function_call", None) is not None:
+            lose("tools", "a function_call that is not answered or not complete")
+            if not copy.get("content"):
+                return []
+    assistant = copy.get("role") == "assistant"
+    if "weights" not in holds and copy.pop("weight", 1) == 0 and assistant:
         lose("weights", "an answer with weight 0")
-    if "names" not in holds and copy.pop("name", None) is not None:
-        lose("names", str(message["name"])[:40])
+    if "names" not in holds:
+        name = copy.pop("name", None)
+        # That of a result is known by its call.
+        if name is not None and name != names.get(str(copy.get("tool_call_id"))):
+            lose("names", str(name)[:40])
+    if "reasoning" not in holds and [copy.pop(key) for key in REASONING if copy.get(key)]:
+        lose("reasoning", "reasoning apart from the answer")
     if "refusals" not in holds:
         refusal = copy.pop("refusal", None)
         if refusal is not None:
@@ -83,7 +131,32 @@ def _message(message: Message, holds: frozenset[str], lose: Lose) -> Message:
     content = copy.get("content")
     if isinstance(content, list):
         copy["content"] = _parts(cast("list[dict[str, Any]]", content), holds, lose)
-    return copy
+    return [copy]
+
+
+def _lose_unknown(message: Message, lose: Lose) -> None:
+    """Tell of keys that no other format has, wherever in the message. Null says nothing."""
+    found = [key for key, value in message.items() if key not in _KEYS and value is not None]
+    inside: list[tuple[dict[str, Any], tuple[str, ...]]] = []
+    content = message.get("content")
+    for part in cast("list[dict[str, Any]]", content) if isinstance(content, list) else []:
+        inside.append((part, _PARTS.get(str(part.get("type")), ())))
+        if isinstance(part.get("image_url"), dict):
+            inside.append((part["image_url"], _IMAGE))
+    for call in cast("list[dict[str, Any]]", message.get("tool_calls") or []):
+        inside += [(call, ("id", "type", "function")), (call["function"], ("name", "arguments"))]
+    found += _unknown(inside)
+    if found:
+        lose("extra", ", ".join(sorted(map(str, found)))[:80])
+
+
+def _unknown(inside: Iterable[tuple[dict[str, Any], tuple[str, ...]]]) -> list[str]:
+    return [
+        key
+        for fields, known in inside
+        for key, value in fields.items()
+        if key not in known and value is not None
+    ]
 
 
 def _parts(parts: list[dict[str, Any]], holds: frozenset[str], lose: Lose) -> Any:
@@ -94,9 +167,17 @@ def _parts(parts: list[dict[str, Any]], holds: frozenset[str], lose: Lose) -> An
                 lose("images", "an image")
                 continue
             image = cast("dict[str, Any]", part["image_url"])
+            kind = image.get("mime_type")
+            if kind is not None and "media" not in holds:
+                if not str(kind).startswith("image/"):
+                    lose("images", f"a file of the type {kind}"[:60])
+                    continue
+                image = {key: value for key, value in image.items() if key != "mime_type"}
+                part = {**part, "image_url": image}
             if image.get("detail") is not None and "settings" not in holds:
                 lose("settings", "image detail")
-                part = {**part, "image_url": {"url": image["url"]}}
+                image = {key: value for key, value in image.items() if key != "detail"}
+                part = {**part, "image_url": image}
         elif part.get("type") == "refusal" and "refusals" not in holds:
             lose("refusals", "a refusal")
             part = {"type": "text", "text": part["refusal"]}
