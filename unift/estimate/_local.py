@@ -241,7 +241,9 @@ def _unmeasured(shape: Shape, tuning: Tuning, setup: Setup) -> list[str]:
             "fine-tune's can be missing, adapters were up to 46% over"
         )
     if setup.compiled:
-        found.append("memory: what compiled layers keep rests on one measured model (8B, about 3% over)")
+        found.append(
+            "memory: what compiled layers keep rests on one measured model (8B, about 3% over)"
+        )
     if shape.vision:
         found.append(
             "memory: for rows of text alone; pictures need more where the tower is trained"
