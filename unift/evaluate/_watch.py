@@ -13,8 +13,11 @@ if TYPE_CHECKING:
 
 #: What is said at once; the rest can only be judged at the end.
 _ALARMS = frozenset({"bad_masks", "diverging", "rate_too_high", "overfitting"})
-#: Alarms that must be seen in two looks in a row: a single evaluation may be an outlier.
+#: Alarms that must be seen in two looks in a row, since a single loss may be an outlier; of
+#: overfitting only those looks count that a new validation loss was the reason for.
 _CONFIRMED = frozenset({"rate_too_high", "overfitting", "diverging"})
+#: Either is no news after the other: the advice is the same.
+_RATE = frozenset({"rate_too_high", "diverging"})
 #: Besides at every evaluation, a look is taken when there are so many more metrics.
 _GROWTH = 1.1
 _LEAST = 10
@@ -35,7 +38,7 @@ class Watch:
         self._events: list[Event] = []
         self._told: set[str] = set()
         self._metrics, self._next = 0, _LEAST
-        self._last = ""
+        self._last = self._last_evaluated = ""
 
     def see(self, event: Event) -> Diagnosis | None:
         """Take one more event in; the diagnosis if an alarm begins with it."""
@@ -48,13 +51,18 @@ class Watch:
         self._metrics += event.kind == "metrics"
         if event.kind == "evaluation" or self._metrics >= self._next:
             self._next = max(self._metrics + _LEAST, int(self._metrics * _GROWTH))
-            return self._look()
+            return self._look(event.kind == "evaluation")
         return None
 
-    def _look(self) -> Diagnosis | None:
+    def _look(self, evaluated: bool) -> Diagnosis | None:
         found = diagnose(self._events, self._plan)
         again, self._last = self._last == found.code, found.code
-        if found.code not in _ALARMS or found.code in self._told:
+        if found.code == "overfitting":
+            again = evaluated and self._last_evaluated == found.code
+        if evaluated:
+            self._last_evaluated = found.code
+        same = _RATE if found.code in _RATE else {found.code}
+        if found.code not in _ALARMS or same & self._told:
             return None
         if found.code in _CONFIRMED and not again:
             return None
@@ -72,6 +80,9 @@ def watched(run: Run, *, after: int = 0) -> Iterator[Event]:
         yield from run.events(after=after)
         return
     watch, own = Watch(run.plan), set[str]()
+    for event in run.journal():  # what an earlier follower was told is told by the journal
+        if event.kind == "warning":
+            watch.see(event)
     for event in run.events():  # from the start: a diagnosis needs the whole curve
         if event.id in own:
             continue
@@ -85,6 +96,5 @@ def watched(run: Run, *, after: int = 0) -> Iterator[Event]:
             id=f"diagnosis-{found.code}", at=event.at, kind="warning", message=found.line,
             data=data,
         )  # fmt: skip
-        run.note(warning)
         own.add(warning.id)
-        yield warning
+        yield run.note(warning)
