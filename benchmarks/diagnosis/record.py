@@ -66,6 +66,24 @@ CASES: dict[str, Case] = {
     "tiny-rank": (
         "plateau", "coins", 240, {"epochs": 10, "learning_rate": 5e-3, "rank": 1}
     ),
+    # Kinds that were recorded only after the thresholds had been set.
+    "large-batch": (
+        "healthy", "minority", None, {"epochs": 4, "learning_rate": 4e-3, "batch_size": 16}
+    ),
+    "rank-64": ("healthy", "minority", None, {"epochs": 2, "learning_rate": 2e-3, "rank": 64}),
+    "twelve-rows": ("overfitting", "minority", 12, {"epochs": 40, "learning_rate": 3e-3}),
+    "full-by-heart": (
+        "overfitting", "shuffled", 100,
+        {"epochs": 12, "learning_rate": 3e-4, "provider": "local-full"},
+    ),
+    "full-too-short": (
+        "underfitting", "minority", None,
+        {"epochs": 1, "learning_rate": 5e-6, "provider": "local-full"},
+    ),
+    "full-blown-up": (
+        "diverging", "minority", None,
+        {"epochs": 2, "learning_rate": 0.05, "provider": "local-full"},
+    ),
     "known-before": ("bad_masks", "known", None, {"epochs": 2, "learning_rate": 2e-3}),
 }  # fmt: skip
 

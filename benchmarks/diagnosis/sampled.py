@@ -40,12 +40,24 @@ CASES: dict[str, Case] = {
         "plateau", "coins", 240, {"epochs": 8, "rate": 2e-3, "batch": 4, "sample": 4}
     ),
     "constant-rate": (
-        "healthy", "minority", None,
+        "plateau", "minority", None,
         {"epochs": 3, "rate": 2e-3, "batch": 8, "sample": 0, "schedule": "constant"},
     ),
     "restarts": (
-        "healthy", "minority", None,
+        "plateau", "minority", None,
         {"epochs": 6, "rate": 4e-3, "batch": 8, "sample": 0, "schedule": "cosine_with_restarts"},
+    ),
+    # Kinds that were recorded only after the thresholds had been set.
+    "sampled-2-by-heart": (
+        "overfitting", "shuffled", 60, {"epochs": 16, "rate": 4e-3, "batch": 2, "sample": 2}
+    ),
+    "linear": (
+        "plateau", "minority", None,
+        {"epochs": 4, "rate": 3e-3, "batch": 8, "sample": 0, "schedule": "linear"},
+    ),
+    "constant-too-high": (
+        "diverging", "minority", None,
+        {"epochs": 2, "rate": 0.05, "batch": 8, "sample": 0, "schedule": "constant"},
     ),
     "restarts-desk": (
         "healthy", "desk", 300,

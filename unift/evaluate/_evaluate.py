@@ -129,6 +129,7 @@ def evaluate(
     known_rows, said = steps.recorded_rows(every_row, candidates)
     rows = choose_rows(known_rows, limit, seed)
     task = find_task([row.target for row in rows], metric)
+    steps.try_metrics(task, rows, metric)
     task, ran = code.with_code(task, rows, metric, run_code, notice)
     said += ran
     if group:

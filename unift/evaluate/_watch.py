@@ -13,8 +13,8 @@ if TYPE_CHECKING:
 
 #: What is said at once; the rest can only be judged at the end.
 _ALARMS = frozenset({"bad_masks", "diverging", "rate_too_high", "overfitting"})
-#: Alarms that must be seen in two looks in a row, since a single loss may be an outlier; of
-#: overfitting only those looks count that a new validation loss was the reason for.
+#: Alarms that must be seen in two looks in a row, since a single loss may be an outlier; for
+#: overfitting with one more validation loss in the second.
 _CONFIRMED = frozenset({"rate_too_high", "overfitting", "diverging"})
 #: Either is no news after the other: the advice is the same.
 _RATE = frozenset({"rate_too_high", "diverging"})
@@ -38,7 +38,7 @@ class Watch:
         self._events: list[Event] = []
         self._told: set[str] = set()
         self._metrics, self._next = 0, _LEAST
-        self._last = self._last_evaluated = ""
+        self._last: Diagnosis | None = None
 
     def see(self, event: Event) -> Diagnosis | None:
         """Take one more event in; the diagnosis if an alarm begins with it."""
@@ -51,21 +51,21 @@ class Watch:
         self._metrics += event.kind == "metrics"
         if event.kind == "evaluation" or self._metrics >= self._next:
             self._next = max(self._metrics + _LEAST, int(self._metrics * _GROWTH))
-            return self._look(event.kind == "evaluation")
+            return self._look()
         return None
 
-    def _look(self, evaluated: bool) -> Diagnosis | None:
-        found = diagnose(self._events, self._plan)
-        again, self._last = self._last == found.code, found.code
-        if found.code == "overfitting":
-            again = evaluated and self._last_evaluated == found.code
-        if evaluated:
-            self._last_evaluated = found.code
+    def _look(self) -> Diagnosis | None:
+        last, found = self._last, diagnose(self._events, self._plan)
+        self._last = found
         same = _RATE if found.code in _RATE else {found.code}
         if found.code not in _ALARMS or same & self._told:
             return None
-        if found.code in _CONFIRMED and not again:
+        if found.code in _CONFIRMED and (last is None or last.code != found.code):
             return None
+        if found.code == "overfitting" and last is not None:
+            more = "validation_losses"
+            if found.evidence[more] <= last.evidence[more]:
+                return None
         self._told.add(found.code)
         return found
 

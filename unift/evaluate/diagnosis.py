@@ -2,9 +2,9 @@
 
 The rules are looked at in this order; the thresholds are the constants below.
 
-1. ``bad_masks``: the first loss, taken before any step, is not a number; the first losses are below
-   `KNOWN` (nothing is left to learn in the tokens that carry loss); or the plan says that no token
-   carries loss, or all but `ALL` of them.
+1. ``bad_masks``: the first loss, taken before any step, is not a number; that loss, or the first
+   three and the mean of the first `MIN_STEPS`, are below `KNOWN` (nothing is left to learn in the
+   tokens that carry loss); or the plan says that no token carries loss, or all but `ALL` of them.
 2. ``diverging``: a later loss is not a number or infinite; or the smoothed training loss ends
    surely more than `OVERFIT` above where it began; or the validation loss ends more than `DIVERGED`
    above its first value while the training loss rises.
@@ -35,8 +35,8 @@ all of them conventions:
   loss) keeps a rise from 0.020 to 0.022 from being called anything.
 - `KNOWN` 0.02 nats: the wanted tokens have a probability of 98%; before training nothing is left
   to learn then, and after it nothing is lost.
-- `LEVEL` 0.005 and `LEVEL_LEFT` 0.03: nobody would pay half a training for it, nor for a gain of
-  `NOTHING`, a thousandth of a nat.
+- `LEVEL` 0.005 and `LEVEL_LEFT` 0.05 (what is no rise is no fall either): nobody would pay half a
+  training for it, nor for a gain of `NOTHING`, a thousandth of a nat.
 
 How often they are right on recorded trainings, and on further ones that were recorded when they
 had been set: ``benchmarks/results/diagnosis.md``.
@@ -71,7 +71,7 @@ FLOOR = 0.005
 MOVED = 0.05
 STILL_FALLING = 0.1
 LEVEL = 0.005
-LEVEL_LEFT = 0.03
+LEVEL_LEFT = 0.05
 NOTHING = 0.001
 SURE = 4.0
 MIN_VALIDATIONS = 3
@@ -182,7 +182,9 @@ def _bad_masks(case: Case) -> Diagnosis | None:
         what = "None" if share == 0 else f"{share:.0%}"
         tail = "" if share == 0 else ", so prompts are learnt as well as answers"
         return bad(f"{what} of the training tokens carry loss{tail}.", trained_share=share)
-    early = [v for step, v in case.train[:3] if step <= 5]
+    # Three single rows that the base happens to know are no evidence.
+    early = [v for _, v in case.train[:MIN_STEPS]]
+    enough = len(early) == MIN_STEPS and case.train[2][0] <= 5 and sum(early[:3]) / 3 < KNOWN
     before = [v for step, v in case.validation[:1] if step == 0]
     first = case.train[:1]
     if any(not math.isfinite(v) for v in before) or (
@@ -192,7 +194,7 @@ def _bad_masks(case: Case) -> Diagnosis | None:
             "The loss was not a number before anything was learnt, so the learning rate cannot be "
             "the cause: perhaps no token carries loss, or the base itself computes no number."
         )
-    known = before or (early if len(early) == 3 else [])
+    known = before or (early if enough else [])
     if known and sum(known) / len(known) < KNOWN:
         level = sum(known) / len(known)
         return bad(
@@ -288,7 +290,10 @@ def _overfitting(case: Case, smooth: Smooth) -> Diagnosis | None:
     if train and not before > train[-1][1]:
         return None
     rise = last / best - 1 if best > 0 else math.inf
-    evidence = {"validation_lowest": best, "validation_last": last, "rise": rise}
+    evidence = {
+        "validation_lowest": best, "validation_last": last, "rise": rise,
+        "validation_losses": len(case.validation),
+    }  # fmt: skip
     advice = advise.overfitting(case)
     if lowest_step == 0:
         return Diagnosis(
