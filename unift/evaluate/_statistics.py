@@ -83,7 +83,8 @@ def paired_difference(
 
     Rows of one group (a customer, a document) resemble each other, so that a hundred of them say
     less than a hundred strangers. With `groups`, whole groups are resampled and whole groups change
-    sign (the cluster bootstrap, Davison & Hinkley 1997, Bootstrap Methods, section 3.8).
+    sign (the cluster bootstrap, Davison & Hinkley 1997, Bootstrap Methods, section 3.8); the
+    interval holds Student's over groups, without which few groups cover too seldom.
 
     Args:
         a: Scores of the candidate, shape (n,).
@@ -144,6 +145,9 @@ def _clustered(
         low, high = _unseen(value, k, limit, confidence)
     else:
         low, high = _bootstrap((sums, counts), confidence, seed, resamples)
+        student = float(_scipy_stats().t.ppf(1 - (1 - confidence) / 2, k - 1))
+        reach = student * deviation / sqrt(n)
+        low, high = min(low, value - reach), max(high, value + reach)
     return Difference(value, max(low, -limit), min(high, limit), p, test, n, deviation, k)
 
 

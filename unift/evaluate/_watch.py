@@ -13,6 +13,9 @@ if TYPE_CHECKING:
 
 #: What is said at once; the rest can only be judged at the end.
 _ALARMS = frozenset({"bad_masks", "diverging", "rate_too_high", "overfitting"})
+#: While the rate is high a validation loss often rises and comes back (it did in three of eleven
+#: good trainings), so that overfitting is told when so much of its fall is undone.
+_UNDONE = 0.1
 #: Alarms that must be seen in two looks in a row, since a single loss may be an outlier; for
 #: overfitting with one more validation loss in the second.
 _CONFIRMED = frozenset({"rate_too_high", "overfitting", "diverging"})
@@ -63,8 +66,8 @@ class Watch:
         if found.code in _CONFIRMED and (last is None or last.code != found.code):
             return None
         if found.code == "overfitting" and last is not None:
-            more = "validation_losses"
-            if found.evidence[more] <= last.evidence[more]:
+            more = found.evidence["validation_losses"] > last.evidence["validation_losses"]
+            if not more or found.evidence["undone"] < _UNDONE:
                 return None
         self._told.add(found.code)
         return found

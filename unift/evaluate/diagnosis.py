@@ -7,7 +7,8 @@ The rules are looked at in this order; the thresholds are the constants below.
    tokens that carry loss); or the plan says that no token carries loss, or all but `ALL` of them.
 2. ``diverging``: a later loss is not a number or infinite; or the smoothed training loss ends
    surely more than `OVERFIT` above where it began; or the validation loss ends more than `DIVERGED`
-   above its first value while the training loss rises.
+   above its first value while the training loss rises, or never fell below that value and ends
+   more than `OVERFIT` above it while the training loss did not surely fall.
 3. ``rate_too_high``: the training loss, smoothed, rose by more than `JUMPED` of its first value
    and by more than `DIVERGED` of the low before it, surely, but did not end above its beginning; or
    the validation loss did so and then fell below that low.
@@ -236,6 +237,16 @@ def _rising(case: Case, smooth: Smooth) -> Diagnosis | None:
             case.best_step,
             evidence,
         )
+    fell = last < first - SURE * math.hypot(deviation, smooth.errors[end])
+    if not fell and _base_unbeaten(case):
+        return Diagnosis(
+            "diverging",
+            f"No step beat the base on the validation data ({held_out[0][1]:.3g} before training, "
+            f"{held_out[-1][1]:.3g} at the end), and the training loss is no lower than before.",
+            advise.diverging(case),
+            case.best_step,
+            evidence,
+        )
     return _jumped(case, smooth, max(first, values[0]), evidence)
 
 
@@ -245,7 +256,11 @@ def _jumped(
     """A rise of the training loss, or of one over all validation rows, that did not last."""
     values = [v for _, v in smooth.points]
     low, found = 0, (0.0, 0, 0.0)  # jump, step, the low before it
+    first_step, first = case.train[0]
     for at in range(smooth.width, len(values)):  # windows that share no loss
+        jump, sure = values[at] - first, SURE * math.hypot(smooth.deviation, smooth.errors[at])
+        if first_step <= 1 and _is_jump(jump - sure, first, first) and values[at] > KNOWN:
+            found = max(found, (jump, smooth.points[at][0], first))
         low = min(low, at - smooth.width, key=values.__getitem__)
         jump, sure = values[at] - values[low], SURE * smooth.error(low, at)
         if _is_jump(jump - sure, values[low], began) and values[at] > KNOWN:
@@ -271,6 +286,14 @@ def _jumped(
     )
 
 
+def _base_unbeaten(case: Case) -> bool:
+    """Whether the base, measured before the first step, was never beaten and is better now."""
+    if len(case.validation) < MIN_VALIDATIONS or case.validation[0][0] > 0:
+        return False
+    first, *later = [v for _, v in case.validation]
+    return min(later) >= first and later[-1] > first * (1 + OVERFIT)
+
+
 def _is_jump(jump: float, low: float, began: float) -> bool:
     return jump > max(JUMPED * began, DIVERGED * low)
 
@@ -293,6 +316,7 @@ def _overfitting(case: Case, smooth: Smooth) -> Diagnosis | None:
     evidence = {
         "validation_lowest": best, "validation_last": last, "rise": rise,
         "validation_losses": len(case.validation),
+        "undone": (last - best) / (first - best) if first > best else 1.0,
     }  # fmt: skip
     advice = advise.overfitting(case)
     if lowest_step == 0:
