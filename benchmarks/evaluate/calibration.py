@@ -125,7 +125,7 @@ def evaluated(
     labels = ["rare" if i % 6 == 0 else "common" for i in range(n)]
     rows = [
         Row(
-            ({"role": "user", "content": "word " * int(rng.integers(3, 60))},), labels[i], i,
+            ({"role": "user", "content": "a " * int(rng.integers(3, 18))},), labels[i], i,
             extra={"customer": str(rng.integers(0, 8)), "shop": str(rng.integers(0, 3))},
         )
         for i in range(n)

@@ -53,6 +53,11 @@ class Case:
         return self.curves.train
 
     @property
+    def readable(self) -> bool:
+        """False for a handful of validation losses of single batches."""
+        return math.isfinite(self.wobble)
+
+    @property
     def best_step(self) -> int | None:
         """Step with the lowest validation loss; step 0, the untouched base, does not count."""
         known = [(v, step) for step, v in self.validation if math.isfinite(v) and step > 0]

@@ -1,6 +1,6 @@
 """What the loss curves say about a training, and what to do about it.
 
-The rules are looked at in this order; the thresholds are the constants below.
+The rules are looked at in this order; the thresholds are the constants of `_diagnosis`.
 
 1. ``bad_masks``: the first loss, taken before any step, is not a number; that loss, or the first
    three and the mean of the first `MIN_STEPS`, are below `KNOWN` (nothing is left to learn in the
@@ -47,67 +47,31 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass
-from typing import Any, Literal
 
 from unift.evaluate import _advice as advise
 from unift.evaluate._advice import Advice, Case
+from unift.evaluate._diagnosis import (
+    ALL,
+    FLOOR,
+    KNOWN,
+    LEVEL,
+    LEVEL_LEFT,
+    MIN_STEPS,
+    MIN_VALIDATIONS,
+    MOVED,
+    NOTHING,
+    OVERFIT,
+    STILL_FALLING,
+    SURE,
+    Code,
+    Diagnosis,
+)
+from unift.evaluate._rising import rising, start
 from unift.evaluate._smooth import Smooth, learning_time, smoothed, steadied
 from unift.provider import Event, Plan
 from unift.report._curves import number, read_curves
 
 __all__ = ["Advice", "Code", "Diagnosis", "diagnose"]
-
-Code = Literal[
-    "healthy", "overfitting", "underfitting", "diverging", "plateau", "rate_too_high", "bad_masks",
-    "too_short",
-]  # fmt: skip
-
-KNOWN = 0.02
-ALL = 0.02
-DIVERGED = 0.25
-JUMPED = 0.15
-OVERFIT = 0.05
-FLOOR = 0.005
-MOVED = 0.05
-STILL_FALLING = 0.1
-LEVEL = 0.005
-LEVEL_LEFT = 0.05
-NOTHING = 0.001
-SURE = 4.0
-MIN_VALIDATIONS = 3
-MIN_STEPS = 20
-# Before that many losses nothing is said of a rise.
-_RISING = 10
-
-
-@dataclass(frozen=True)
-class Diagnosis:
-    """Attributes:
-    code: ``healthy``, ``overfitting``, ``underfitting``, ``diverging``, ``plateau``,
-        ``rate_too_high``, ``bad_masks`` or ``too_short``.
-    sentence: What was seen, with the numbers.
-    advice: What to do, the first thing first.
-    best_step: Step with the lowest validation loss, the one to go back to; None without any.
-    evidence: The numbers behind the code.
-    """
-
-    code: Code
-    sentence: str
-    advice: tuple[Advice, ...]
-    best_step: int | None
-    evidence: dict[str, float]
-
-    @property
-    def line(self) -> str:
-        """What was seen and the first thing to do, for a log."""
-        first = next(iter(self.advice), None)
-        if first is None:
-            return self.sentence
-        return " ".join(filter(None, (self.sentence, first.text, first.flags or first.command)))
-
-    def as_dict(self) -> dict[str, Any]:
-        return asdict(self)
 
 
 def diagnose(events: Iterable[Event], plan: Plan | None = None) -> Diagnosis:
@@ -156,7 +120,7 @@ def _judge(case: Case) -> Diagnosis:
         sentence = f"The loss stopped being a number at step {broken}."
         return Diagnosis("diverging", sentence, advise.diverging(case), case.best_step, {})
     smooth = smoothed(case.train)
-    found = _rising(case, smooth)
+    found = rising(case, smooth)
     if found:
         return found
     if len(case.validation) < MIN_VALIDATIONS and len(case.train) < MIN_STEPS:
@@ -206,101 +170,9 @@ def _bad_masks(case: Case) -> Diagnosis | None:
     return None
 
 
-def _rising(case: Case, smooth: Smooth) -> Diagnosis | None:
-    """Diverging, or a rate that is too high for the loss to keep what it gained."""
-    if len(case.train) < _RISING:
-        return None
-    values = [v for _, v in smooth.points]
-    first, deviation = _start(case, smooth)
-    end = len(values) - 1
-    last, low = values[-1], min(range(len(values)), key=values.__getitem__)
-    lowest = min(first, values[low])
-    evidence = {"train_first": first, "train_lowest": lowest, "train_last": last}
-    above = last - first - SURE * math.hypot(deviation, smooth.errors[end])
-    if above > OVERFIT * first and last > KNOWN:
-        return Diagnosis(
-            "diverging",
-            f"The training loss rises: it was {lowest:.3g} at its lowest and is {last:.3g} at "
-            f"step {smooth.points[-1][0]}, above the {first:.3g} where it began.",
-            advise.diverging(case),
-            case.best_step,
-            evidence,
-        )
-    held_out = case.validation if _readable(case) else ()
-    rises = last > values[low] * (1 + OVERFIT) + SURE * smooth.error(low, end)
-    if len(held_out) > 1 and rises and held_out[-1][1] > held_out[0][1] * (1 + DIVERGED):
-        return Diagnosis(
-            "diverging",
-            f"Training and validation loss both rise: validation from {held_out[0][1]:.3g} to "
-            f"{held_out[-1][1]:.3g}.",
-            advise.diverging(case),
-            case.best_step,
-            evidence,
-        )
-    fell = last < first - SURE * math.hypot(deviation, smooth.errors[end])
-    if not fell and _base_unbeaten(case):
-        return Diagnosis(
-            "diverging",
-            f"No step beat the base on the validation data ({held_out[0][1]:.3g} before training, "
-            f"{held_out[-1][1]:.3g} at the end), and the training loss is no lower than before.",
-            advise.diverging(case),
-            case.best_step,
-            evidence,
-        )
-    return _jumped(case, smooth, max(first, values[0]), evidence)
-
-
-def _jumped(
-    case: Case, smooth: Smooth, began: float, evidence: dict[str, float]
-) -> Diagnosis | None:
-    """A rise of the training loss, or of one over all validation rows, that did not last."""
-    values = [v for _, v in smooth.points]
-    low, found = 0, (0.0, 0, 0.0)  # jump, step, the low before it
-    first_step, first = case.train[0]
-    for at in range(smooth.width, len(values)):  # windows that share no loss
-        jump, sure = values[at] - first, SURE * math.hypot(smooth.deviation, smooth.errors[at])
-        if first_step <= 1 and _is_jump(jump - sure, first, first) and values[at] > KNOWN:
-            found = max(found, (jump, smooth.points[at][0], first))
-        low = min(low, at - smooth.width, key=values.__getitem__)
-        jump, sure = values[at] - values[low], SURE * smooth.error(low, at)
-        if _is_jump(jump - sure, values[low], began) and values[at] > KNOWN:
-            found = max(found, (jump, smooth.points[at][0], values[low]))
-    name = "training"
-    if not found[0] and not case.wobble and case.validation:
-        name = "validation"
-        lowest, last = began, case.validation[-1][1]
-        for step, value in case.validation:
-            if _is_jump(value - lowest, lowest, began) and last < lowest and value > KNOWN:
-                found = max(found, (value - lowest, step, lowest))
-            lowest = min(lowest, value)
-    jump, step, base = found
-    if not jump:
-        return None
-    return Diagnosis(
-        "rate_too_high",
-        f"The {name} loss jumped from {base:.3g} to {base + jump:.3g} near step {step} (it began "
-        f"at {began:.3g}): the steps are probably too large to keep what was learnt.",
-        advise.diverging(case),
-        case.best_step,
-        {**evidence, "jump": jump},
-    )
-
-
-def _base_unbeaten(case: Case) -> bool:
-    """Whether the base, measured before the first step, was never beaten and is better now."""
-    if len(case.validation) < MIN_VALIDATIONS or case.validation[0][0] > 0:
-        return False
-    first, *later = [v for _, v in case.validation]
-    return min(later) >= first and later[-1] > first * (1 + OVERFIT)
-
-
-def _is_jump(jump: float, low: float, began: float) -> bool:
-    return jump > max(JUMPED * began, DIVERGED * low)
-
-
 def _overfitting(case: Case, smooth: Smooth) -> Diagnosis | None:
     best_step = case.best_step
-    if len(case.validation) < MIN_VALIDATIONS or best_step is None or not _readable(case):
+    if len(case.validation) < MIN_VALIDATIONS or best_step is None or not case.readable:
         return None
     lowest_step, best = min(case.validation, key=lambda point: point[1])
     first, (last_step, last) = case.validation[0][1], case.validation[-1]
@@ -309,7 +181,7 @@ def _overfitting(case: Case, smooth: Smooth) -> Diagnosis | None:
     if last < KNOWN or last < best * (1 + OVERFIT) * math.exp(SURE * case.wobble):
         return None
     train = smooth.points
-    before = _start(case, smooth)[0] if lowest_step == 0 else _at(train, lowest_step)
+    before = start(case, smooth)[0] if lowest_step == 0 else _at(train, lowest_step)
     if train and not before > train[-1][1]:
         return None
     rise = last / best - 1 if best > 0 else math.inf
@@ -341,7 +213,7 @@ def _overfitting(case: Case, smooth: Smooth) -> Diagnosis | None:
 
 def _level(case: Case, smooth: Smooth) -> Diagnosis | None:
     """Underfitting or a plateau, by how the fall is spread over the steps."""
-    held_out = len(case.validation) >= MIN_VALIDATIONS and _readable(case)
+    held_out = len(case.validation) >= MIN_VALIDATIONS and case.readable
     curve, name = (case.validation, "validation") if held_out else (smooth.points, "training")
     if len(curve) < 3 or curve[0][1] <= 0:
         return None
@@ -424,24 +296,6 @@ def _healthy(case: Case) -> Diagnosis:
         best,
         {"validation_first": first, "validation_lowest": lowest},
     )
-
-
-def _start(case: Case, smooth: Smooth) -> tuple[float, float]:
-    """The loss before anything was learnt, as far as it is known, and its deviation."""
-    if case.validation and case.validation[0][0] == 0:
-        return case.validation[0][1], 0.0
-    if not smooth.points:
-        return math.inf, 0.0
-    mean, (first_step, first) = smooth.points[0][1], case.train[0]
-    # A rate that is far too high ruins the first few steps, which the first mean hides.
-    if first_step <= 1 and first < mean:
-        return first, smooth.deviation
-    return mean, smooth.errors[0]
-
-
-def _readable(case: Case) -> bool:
-    """False for a handful of losses of single batches."""
-    return math.isfinite(case.wobble)
 
 
 def _at(curve: Sequence[tuple[int, float]], step: int) -> float:
