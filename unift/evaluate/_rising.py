@@ -82,7 +82,8 @@ def _jumped(
     name = "training"
     if not found[0] and not case.wobble and case.validation:
         name = "validation"
-        lowest, last = began, case.validation[-1][1]
+        (first_step, lowest), last = case.validation[0], case.validation[-1][1]
+        began = max(lowest, began) if first_step else lowest  # much was learnt before that look
         for step, value in case.validation:
             if _is_jump(value - lowest, lowest, began) and last < lowest and value > KNOWN:
                 found = max(found, (value - lowest, step, lowest))
@@ -113,9 +114,7 @@ def _is_jump(jump: float, low: float, began: float) -> bool:
 
 
 def start(case: Case, smooth: Smooth) -> tuple[float, float]:
-    """The loss before anything was learnt, as far as it is known, and its deviation."""
-    if case.validation and case.validation[0][0] == 0:
-        return case.validation[0][1], 0.0
+    """The training loss before anything was learnt, as far as it is known, and its deviation."""
     if not smooth.points:
         return math.inf, 0.0
     mean, (first_step, first) = smooth.points[0][1], case.train[0]
