@@ -49,9 +49,10 @@ def _one(event: Any) -> list[Event]:
         kind = _LEVELS.get(str(getattr(event, "level", "")), "log")
         return [Event(id=str(event.id), at=at, kind=kind, message=message, data=data)]
     found = [Event(id=str(event.id), at=at, kind="metrics", message=message, data=data)]
-    held_out = data.get("full_valid_loss", data.get("valid_loss"))
+    whole = data.get("full_valid_loss")  # at the end of an epoch; the other is that of one batch
+    held_out = data.get("valid_loss") if whole is None else whole
     if held_out is not None:
-        seen = {"step": data["step"], "validation_loss": held_out}
+        seen = {"step": data["step"], "validation_loss": held_out, "sampled": whole is None}
         found.append(Event(id=f"{event.id}-validation", at=at, kind="evaluation", data=seen))
     return found
 

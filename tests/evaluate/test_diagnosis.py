@@ -157,3 +157,10 @@ def test_as_dict_is_json() -> None:
 
     found = diagnose(events(falling(0.1), turning(0.5, 80, 0.003)), plan()).as_dict()
     assert json.loads(json.dumps(found))["advice"][1]["flags"].startswith("--epochs")
+
+
+def test_validation_rows_may_be_far_easier_than_training_rows() -> None:
+    """The two losses are never held against each other: here one begins where the other ends."""
+    first = Event(id="e0", at=START, kind="evaluation", data={"step": 0, "validation_loss": 0.4})
+    curve = events(falling(0.6), falling(0.2, start=0.4), noise=0.05)
+    assert diagnose([first, *curve], plan()).code == "healthy"

@@ -91,3 +91,18 @@ def test_minimum_detectable_effect() -> None:
     assert minimum_detectable_effect(400) == pytest.approx(minimum_detectable_effect(100) / 2)
     with pytest.raises(ValueError, match="at least 1"):
         minimum_detectable_effect(0)
+
+
+def test_few_groups_have_no_narrower_interval_than_students() -> None:
+    a = [1.0, 1.0, 0.0, 1.0, 0.0, 0.0, 1.0, 1.0]
+    found = paired_difference(a, [0.0] * 8, groups=["a", "a", "b", "b", "c", "c", "d", "d"])
+    # Four means 1, 0.5, 0, 1: standard error 0.2394, Student's t at 3 degrees of freedom 3.182.
+    assert found.low == pytest.approx(0.625 - 3.182 * 0.2394, abs=1e-3)
+    assert found.high == 1.0
+
+
+def test_mostly_perfect_scores_have_no_interval_of_the_bootstrap_alone() -> None:
+    """Two rows of sixty differ, both for the worse: wins are not ruled out by that."""
+    b = [1.0] * 60
+    found = paired_difference([0.4, 0.7, *b[2:]], b)
+    assert found.low < -0.03 < found.value < 0.0 < found.high < 0.04

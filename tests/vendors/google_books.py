@@ -45,6 +45,8 @@ class Habits:
     stats: bool = True
     experiment: str = "full"  # full, none, empty, forbidden
     weights: dict[str, bytes] = field(default_factory=lambda: dict(TINY))
+    curve: list[tuple[float, float | None]] = field(default_factory=list)  # losses a step: live
+    pace: int = 2  # steps of it a look
     chats: bool = False  # endpoints speak chat completions, not generateContent
     forbidden: str = ""  # beginnings of paths that these credentials may not see
 
@@ -129,7 +131,9 @@ class Books:
             job["state"] = "JOB_STATE_PENDING"
             return job
         job.setdefault("startTime", self.stamp())
-        if look == 2 or self.habits.hold:
+        if self.habits.curve:
+            job["experiment"] = self._experiment(job)
+        if look == 2 or self.habits.hold or self._done(name) < len(self.habits.curve):
             job["state"] = "JOB_STATE_RUNNING"
             if self.habits.phases:
                 job["tuningJobState"] = "TUNING_JOB_STATE_TUNING"
@@ -170,8 +174,15 @@ class Books:
                 "checkpoints": points,
             }
         if self.habits.experiment != "none":
-            store = f"{parent}/metadataStores/default"
-            job["experiment"] = f"{store}/contexts/tuning-experiment-{number}"
+            job["experiment"] = self._experiment(job)
+
+    def _experiment(self, job: dict[str, Any]) -> str:
+        parent, _, number = job["name"].partition("/tuningJobs/")
+        return f"{parent}/metadataStores/default/contexts/tuning-experiment-{number}"
+
+    def _done(self, name: str) -> int:
+        """Steps of the curve that have been made."""
+        return min(len(self.habits.curve), max(0, self.looks[name] - 1) * self.habits.pace)
 
     def _stats(self, job: dict[str, Any]) -> dict[str, Any]:
         rows = self.rows_of(job)
@@ -256,6 +267,13 @@ class Books:
                 for step, value in values.items()
             ]
 
+        if self.habits.curve:
+            done = self.habits.curve[: max(map(self._done, self.jobs), default=0)]
+            held_out = {step: loss for step, (_, loss) in enumerate(done, 1) if loss is not None}
+            return {
+                "/train_total_loss": points({step: one for step, (one, _) in enumerate(done, 1)}),
+                "/eval_total_loss": points(held_out),
+            }
         steps = range(1, STEPS + 1)
         return {
             "/train_total_loss": points({step: 1 / step for step in steps}),

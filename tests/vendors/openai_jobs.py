@@ -32,6 +32,8 @@ class Habits:
     hold: bool = False  # jobs stay "running"
     modern: bool = False  # chat takes no max_tokens and no temperature
     page: int = 4  # items of a page, few, so that every test turns some
+    curve: list[dict[str, float]] = field(default_factory=list)  # metrics a step; [] for its own
+    pace: int = 2  # steps a look
     lenient: bool = False  # takes hyperparameters that the SDK's types do not know
 
 
@@ -111,7 +113,7 @@ class Books:
         look = self.looks[job_id]
         if look == 1:
             job["status"] = "queued"
-        elif look == 2 or self.habits.hold:
+        elif look == 2 or self.habits.hold or self._done(job_id) < len(self.habits.curve):
             job["status"] = "running"
         elif self.habits.fail_with:
             job.update(status="failed", error=self.habits.fail_with, finished_at=self.now())
@@ -121,6 +123,11 @@ class Books:
         if look == 2 and self.habits.strange_word:
             shown["status"] = self.habits.strange_word
         return shown
+
+    def _done(self, job_id: str) -> int:
+        """Steps that have been made."""
+        steps = len(self.habits.curve) or STEPS
+        return min(steps, max(0, self.looks[job_id] - 1) * self.habits.pace)
 
     def _succeed(self, job: dict[str, Any]) -> None:
         suffix = job["_suffix"]
@@ -174,18 +181,20 @@ class Books:
         return [self.shown(job) for job in newest]
 
     def events(self, job_id: str) -> list[dict[str, Any]]:
-        job, look = self.jobs[job_id], self.looks[job_id]
-        begun = job["created_at"]
+        job, curve = self.jobs[job_id], self.habits.curve
+        begun, steps = job["created_at"], len(curve) or STEPS
         made = [self._event(job_id, 0, begun, "Created fine-tuning job")]
-        done = STEPS if job["status"] == "succeeded" else min(STEPS, max(0, look - 1) * 2)
+        done = steps if job["status"] == "succeeded" else self._done(job_id)
         for step in range(1, done + 1):
-            data = {"step": step, "total_steps": STEPS, "train_loss": 1 / step}
-            if step % 3 == 0:
+            data = {"step": step, "total_steps": steps, "train_loss": 1 / step}
+            if curve:
+                data |= curve[step - 1]
+            elif step % 3 == 0:
                 data["valid_loss"] = 2 / step
             made.append(self._event(job_id, step, begun + step // 2, f"Step {step}", data))
         if job["status"] == "succeeded":
             made.append(
-                self._event(job_id, 99, begun + STEPS, "The job has successfully completed")
+                self._event(job_id, 999, begun + steps, "The job has successfully completed")
             )
         made.reverse()
         if self.habits.events == "shuffled":

@@ -90,7 +90,11 @@ def command(
     budget_usd: Annotated[
         float | None, typer.Option(help="Stop before answers could cost more than this.")
     ] = None,
-    limit: Annotated[int | None, typer.Option(help="Only the first so many rows.")] = None,
+    limit: Annotated[int | None, typer.Option(help="At most so many rows, at random.")] = None,
+    max_tokens: Annotated[
+        int | None,
+        typer.Option(help="Room for an answer; default: twice the longest target.", min=1),
+    ] = None,
     seed: Annotated[int, typer.Option(help="Of few-shot choice and resampling.")] = 0,
     report: Annotated[str | None, typer.Option(help="Where the HTML page goes.")] = None,
     markdown: Annotated[
@@ -103,7 +107,9 @@ def command(
 ) -> None:
     """Compare a model with what you could have had without training it."""
     import unift
+    from unift.provider import Sampling
 
+    room = Sampling(temperature=0.0, top_p=1.0, max_tokens=max_tokens) if max_tokens else None
     with counting("answering") as update:
         result = unift.evaluate(
             model,
@@ -128,6 +134,7 @@ def command(
             train=train,
             limit=limit,
             seed=seed,
+            sampling=room,
             report=report,
             progress=update,
         )

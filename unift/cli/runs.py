@@ -112,10 +112,12 @@ def events(
 ) -> None:
     """Replay what happened in a run, and follow what happens now."""
     import unift
+    from unift.evaluate import watched
 
     run = unift.run(run_id)
     if json:
-        found = [event.model_dump(mode="json") for event in run.events(follow=follow_, after=after)]
+        seen = watched(run, after=after) if follow_ else run.events(follow=False, after=after)
+        found = [event.model_dump(mode="json") for event in seen]
         emit({"run": run.id, "status": run.status, "events": found})
         return
     for event in run.events(follow=False, after=after):

@@ -29,6 +29,9 @@ class Case:
 
     Attributes:
         curves: Losses by step.
+        validation: The validation curve that is judged.
+        wobble: How sure one may be of it: the standard error of the difference of two logarithms in
+            it; 0 where all validation rows stand behind every loss.
         settings: The resolved settings of the plan; empty without one.
         provider: Who trained; empty if unknown.
         kept: Step -> a model reference of a checkpoint that is kept.
@@ -37,6 +40,8 @@ class Case:
     """
 
     curves: Curves
+    validation: Curve
+    wobble: float
     settings: dict[str, Any]
     provider: str = ""
     kept: dict[int, str] | None = None
@@ -48,12 +53,15 @@ class Case:
         return self.curves.train
 
     @property
-    def validation(self) -> Curve:
-        return self.curves.validation
+    def readable(self) -> bool:
+        """False for a handful of validation losses of single batches."""
+        return math.isfinite(self.wobble)
 
     @property
     def best_step(self) -> int | None:
-        return self.curves.best_step
+        """Step with the lowest validation loss; step 0, the untouched base, does not count."""
+        known = [(v, step) for step, v in self.validation if math.isfinite(v) and step > 0]
+        return min(known)[1] if known else None
 
     @property
     def epochs(self) -> dict[int, float]:
@@ -165,5 +173,9 @@ def round_epochs(epochs: float) -> str:
 
 
 def epoch_at(case: Case, step: int) -> float | None:
+    """The epochs done at a step, as the trainer said, else as their plan says."""
     known = [(abs(s - step), epoch) for s, epoch in case.epochs.items()]
-    return min(known)[1] if known else None
+    if known:
+        return min(known)[1]
+    planned, total = number(case.settings.get("epochs")), case.curves.total_steps
+    return planned * step / total if planned and total else None

@@ -83,7 +83,7 @@ class AnswerStore:
     def get(self, key: str) -> Reply | None:
         with self._guard():
             row = self._db.execute("SELECT reply FROM answers WHERE key=?", (key,)).fetchone()
-        return None if row is None else Reply.model_validate_json(row[0])
+        return None if row is None else Reply.model_validate(json.loads(row[0]))
 
     def begin(self, key: str, model: str) -> None:
         """Note that a question is about to be asked, which may cost money."""
@@ -112,7 +112,7 @@ class AnswerStore:
             try:
                 self._db.execute(
                     "INSERT OR REPLACE INTO answers VALUES (?,?,?,?)",
-                    (key, model, reply.model_dump_json(), time.time()),
+                    (key, model, _as_json(reply), time.time()),
                 )
                 self._db.execute("DELETE FROM asking WHERE key=?", (key,))
             except BaseException:
@@ -123,6 +123,11 @@ class AnswerStore:
     def close(self) -> None:
         with self._lock:
             self._db.close()
+
+
+def _as_json(reply: Reply) -> str:
+    """In ASCII: an answer may hold half of a surrogate pair, which UTF-8 cannot."""
+    return json.dumps(reply.model_dump(mode="python"))
 
 
 def _alive(pid: int) -> bool:

@@ -146,6 +146,7 @@ def evaluate(
     task = find_task([row.target for row in rows], metric)
     if usual and task.kind == "labels" and judge is None:  # a judge would cost something
         candidates.append(always_the_same(model, train, every_row))
+    steps.try_metrics(task, rows, metric)
     task, ran = code.with_code(task, rows, metric, run_code, notice)
     said += ran
     if group:

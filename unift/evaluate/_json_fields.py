@@ -10,6 +10,10 @@ from typing import Any, cast
 # Chat models like to wrap JSON in a Markdown fence; whoever calls them strips it, so do we, for
 # every candidate alike.
 _FENCE = re.compile(r"\A\s*```[a-zA-Z]*\s*\n(.*?)\n?\s*```\s*\Z", re.DOTALL)
+# "Here is the JSON:", the fence, "Let me know ...": as easily taken off, where there is but one.
+_WITHIN = re.compile(
+    r"^[ \t]*```[a-zA-Z]*[ \t]*\n(.*?)\n[ \t]*```[ \t]*$", re.DOTALL | re.MULTILINE
+)
 
 _INVALID: Any = object()
 
@@ -21,6 +25,14 @@ def parse_json(text: str) -> Any:
         return json.loads(fenced.group(1) if fenced else text, parse_constant=_refuse)
     except (ValueError, RecursionError):  # broken, NaN/Infinity, or nested beyond reason
         return _INVALID
+
+
+def find_json(answer: str) -> Any:
+    """As `parse_json`, also where words stand around the only Markdown fence."""
+    value = parse_json(answer)
+    if value is _INVALID and answer.count("```") == 2 and (fenced := _WITHIN.search(answer)):
+        return parse_json(fenced.group(1))
+    return value
 
 
 def _refuse(constant: str) -> Any:
@@ -45,7 +57,7 @@ def json_fields(answer: str, target: str) -> float:
     a whole, strings after collapsing white space, numbers by value. An invented field counts as
     wrong, like a missing one. 0 when the answer is no JSON.
     """
-    wanted, given = parse_json(target), parse_json(answer)
+    wanted, given = parse_json(target), find_json(answer)
     if given is _INVALID or wanted is _INVALID:
         return 0.0
     left, right = fields(wanted), fields(given)
@@ -59,7 +71,7 @@ def field_f1(answer: str, target: str) -> float:
 
     2 * right / (fields of the target + fields of the answer); 0 when the answer is no JSON.
     """
-    wanted, given = parse_json(target), parse_json(answer)
+    wanted, given = parse_json(target), find_json(answer)
     if given is _INVALID or wanted is _INVALID:
         return 0.0
     left, right = fields(wanted), fields(given)
@@ -114,7 +126,7 @@ def field_table(
     rows = [i for i, target in enumerate(targets) if parse_json(target) is not _INVALID]
     given: dict[str, list[dict[str, str]]] = {}
     for name, texts in answers.items():
-        parsed_answers = [parse_json(texts[i]) for i in rows]
+        parsed_answers = [find_json(texts[i]) for i in rows]
         given[name] = [{} if p is _INVALID else fields(p) for p in parsed_answers]
     table: list[dict[str, Any]] = []
     for path in dict.fromkeys(path for target in wanted for path in target):

@@ -10,6 +10,7 @@ import math
 import re
 import string
 import sys
+import traceback
 import unicodedata
 from collections import Counter
 from collections.abc import Callable
@@ -19,8 +20,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from unift._text import did_you_mean
-from unift.errors import UsageError
+from unift.errors import UniftError, UsageError
 from unift.evaluate._json_fields import field_f1, json_fields, json_valid, parse_json
+from unift.evaluate._rows import without_reasoning
 from unift.evaluate._text_metrics import chrf, rouge_l, schema_check
 from unift.evaluate._tool_calls import tool_arguments, tool_calls, tool_names
 
@@ -53,20 +55,56 @@ class Metric:
     targets: Callable[[Row], tuple[str, ...]] | None = None
 
     def rate(self, answer: str, target: str) -> float:
-        """The score of one answer.
+        """The score of one answer; reasoning in tags before it is taken off.
 
         Raises:
-            UsageError: A function of the user returned something that is no finite number.
+            UsageError: A function of the user failed, or returned something that is no finite
+                number.
         """
-        value = self.score(answer, target)
-        if not isinstance(value, (int, float)) or not math.isfinite(value):
+        try:
+            value = self.score(without_reasoning(answer, target), target)
+        except UniftError:
+            raise
+        except Exception as error:  # a function of the user may raise anything
             raise UsageError(
-                f"The metric '{self.name}' returned {value!r}, which is no finite number.",
+                f"The metric '{self.name}' failed with {type(error).__name__}: {error}; the answer "
+                f"was {_short(answer)}, the target {_short(target)}.",
+                code="bad_metric",
+                where=f"metric {self.name}{_place(error)}",
+                fix="let it return a score for every (answer, target), such as 0.0 for a bad one; "
+                "answers so far are kept",
+            ) from error
+        number = _number(value)
+        if number is None:
+            raise UsageError(
+                f"The metric '{self.name}' returned {value!r}, which is no finite number; the "
+                f"answer was {_short(answer)}, the target {_short(target)}.",
                 code="bad_metric",
                 where=f"metric {self.name}",
                 fix="return a float or a bool for every (answer, target)",
             )
-        return float(value)
+        return number
+
+
+def _number(value: Any) -> float | None:
+    """A finite number of Python, numpy or torch; None for anything else, text included."""
+    if isinstance(value, str) or not hasattr(value, "__float__"):
+        return None
+    try:
+        number = float(value)
+    except (TypeError, ValueError, OverflowError):  # an array of several numbers
+        return None
+    return number if math.isfinite(number) else None
+
+
+def _short(text: str) -> str:
+    return repr(text if len(text) <= 60 else f"{text[:60]}...")
+
+
+def _place(error: BaseException) -> str:
+    """File and line where the user's function failed."""
+    inner = traceback.extract_tb(error.__traceback__)[-1]
+    return f" ({Path(inner.filename).name}:{inner.lineno})"
 
 
 _registry: dict[str, Metric] = {}
@@ -267,11 +305,11 @@ TOOL_CALLS = register(
         "tool_calls",
         tool_calls,
         "Right calls",
-        "The same tools with the same arguments, in order; no call where none is wanted.",
+        "The same tools with the same arguments, in any order; no call where none is wanted.",
     )
 )
 TOOL_NAMES = register(
-    Metric("tool_names", tool_names, "Right tools", "The same tools in order, or none.")
+    Metric("tool_names", tool_names, "Right tools", "The same tools in any order, or none.")
 )
 TOOL_ARGUMENTS = register(
     Metric(

@@ -12,7 +12,7 @@ from math import sqrt
 from statistics import NormalDist
 from typing import TYPE_CHECKING, Any
 
-from unift.evaluate._statistics import Difference, group_sums, scale
+from unift.evaluate._statistics import Difference, group_sums, scale, tango
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -78,27 +78,12 @@ def not_worse(
     elif groups is not None:
         p, test = _student(*group_sums(delta, groups), margin), "t test over groups"
     elif bool(np.isin(left, (0.0, 1.0)).all() and np.isin(right, (0.0, 1.0)).all()):
-        p, test = (
-            _tango(int((delta > 0).sum()), int((delta < 0).sum()), delta.size, margin),
-            "Tango",
-        )
+        wins, losses = int((delta > 0).sum()), int((delta < 0).sum())
+        p, test = 1 - NormalDist().cdf(tango(wins, losses, delta.size, -margin)), "Tango"
     else:
         p, test = _student(delta, np.ones_like(delta), margin), "paired t test"
     holds = p <= (1 - confidence) / 2 + 1e-12 and difference.low > -margin
     return NonInferiority(margin, bool(holds), float(p), test, bool(difference.high < -margin))
-
-
-def _tango(wins: int, losses: int, n: int, margin: float) -> float:
-    """P(Z >= z) with z of Tango's equation 6 for a true difference of ``-margin``."""
-    # Largest-likelihood share of lost rows if the true difference were exactly -margin.
-    a = 2 * n
-    b = -wins - losses - (2 * n - wins + losses) * margin
-    c = losses * margin * (1 + margin)
-    lost = (sqrt(max(0.0, b * b - 4 * a * c)) - b) / (2 * a)
-    variance = n * (2 * lost - margin * (1 + margin))
-    if variance <= 0:
-        return 0.0 if wins - losses + n * margin > 0 else 1.0
-    return 1 - NormalDist().cdf((wins - losses + n * margin) / sqrt(variance))
 
 
 def _student(sums: Scores, counts: Scores, margin: float) -> float:

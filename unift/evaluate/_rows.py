@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import random
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -76,6 +77,20 @@ def answer_text(message: Mapping[str, Any]) -> str:
     if isinstance(calls, list | tuple) and calls:
         return calls_text(cast("Sequence[Mapping[str, Any]]", calls))
     return text_of(message)
+
+
+_REASONED = re.compile(r"</(?:think|thinking|reasoning)>")
+_REASONING = re.compile(r"\A\s*<(?:think|thinking|reasoning)>")
+
+
+def without_reasoning(answer: str, target: str) -> str:
+    """An answer as it is scored: without the reasoning in tags before it, as whoever calls a model
+    that thinks takes it off. Reasoning that never ends is no answer. Where the target has such
+    tags they are wanted, and the answer stays as it is."""
+    if "<" not in answer or _REASONED.search(target):
+        return answer
+    *before, rest = _REASONED.split(answer)
+    return rest.lstrip() if before else "" if _REASONING.match(answer) else answer
 
 
 def calls_text(calls: Sequence[Mapping[str, Any]]) -> str:

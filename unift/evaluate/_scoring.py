@@ -16,7 +16,7 @@ from unift.evaluate._not_worse import not_worse
 from unift.evaluate._preference import PREFERENCE
 from unift.evaluate._recorded import PREFIX, Recorded, recorded, reply_text
 from unift.evaluate._result import Result
-from unift.evaluate._rows import Row
+from unift.evaluate._rows import Row, without_reasoning
 from unift.evaluate._statistics import (
     RESAMPLES,
     holm,
@@ -71,12 +71,20 @@ def score(
         )
     means = {name: _mean(values) for name, values in scores.items()}
     if task.kind == "labels" and classification.available():
-        given = [reply_text(reply) for reply in replies]
+        given = scored_texts(replies, rows)
         means["macro_f1"] = classification.macro_f1(given, [row.target for row in rows])
     return Result(
         candidate.name, candidate.reference, candidate.about, tuple(replies), scores, means,
         draws, agreement or None, usd_per_1000(price_of(candidate.reference), replies),
     )  # fmt: skip
+
+
+def scored_texts(replies: Sequence[Reply], rows: Sequence[Row]) -> list[str]:
+    """What metrics see of each answer."""
+    return [
+        without_reasoning(reply_text(reply), row.target)
+        for reply, row in zip(replies, rows, strict=True)
+    ]
 
 
 def _by_row(metric: Metric, texts: Sequence[Sequence[str]], rows: Sequence[Row]) -> list[float]:

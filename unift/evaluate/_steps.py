@@ -26,6 +26,7 @@ from unift.evaluate._metrics import Metric
 from unift.evaluate._recorded import Recorded, reply_text
 from unift.evaluate._result import Evaluation, Result
 from unift.evaluate._rows import Row, fingerprint
+from unift.evaluate._scoring import scored_texts
 from unift.evaluate._shelf import Shelf
 from unift.evaluate._statistics import minimum_detectable_effect, rows_needed
 from unift.evaluate._task import Task
@@ -64,6 +65,17 @@ def check(
             where=wrong[0],
             fix=f"give {wrong[2]}",
         )
+
+
+def try_metrics(task: Task, rows: Sequence[Row], wanted: Any) -> None:
+    """Let a metric of the user score a right answer, so that it fails before anything is asked.
+
+    Raises:
+        UsageError: It failed, or returned no number.
+    """
+    for metric in task.metrics:
+        if wanted is not None and metric.targets is None and metric.name != "preference":
+            metric.rate(rows[0].target, rows[0].target)
 
 
 def what_can_be_seen(n: int, task: Task, confidence: float, margin: float | None) -> str:
@@ -204,7 +216,7 @@ def asked(
 
 def tables(results: Sequence[Result], rows: Sequence[Row], task: Task) -> dict[str, Any]:
     targets = [row.target for row in rows]
-    texts = {one.name: [reply_text(reply) for reply in one.replies] for one in results}
+    texts = {one.name: scored_texts(one.replies, rows) for one in results}
     if task.kind == "json":
         return {"fields": field_table(texts, targets)}
     if task.kind == "labels" and classification.available():
@@ -239,10 +251,29 @@ def warnings(
         if one.truncated:
             found.append(
                 f"{one.truncated} answers of {one.name} were cut at the token limit; "
-                "raise max_tokens if they are right as far as they go."
+                "raise it (--max-tokens) if they are right as far as they go."
             )
+        texts = [reply_text(reply) for reply in one.replies]
+        scored = scored_texts(one.replies, rows)
+        reasoned = sum(text != rest for text, rest in zip(texts, scored, strict=True))
+        if reasoned:
+            found.append(
+                f"{reasoned} answers of {one.name} begin with reasoning in tags, which was taken "
+                "off before scoring."
+            )
+        empty = sum(not text.strip() for text in scored)
+        if empty:
+            found.append(f"{empty} of {len(rows)} answers of {one.name} are empty.")
+    asked = {json.dumps([row.prompt, row.tools], sort_keys=True) for row in rows}
+    repeated = len(rows) - len(asked)
+    if repeated:
+        found.append(
+            f"{repeated} of {len(rows)} rows ask what another row asks; they count as rows of "
+            "their own, so that the intervals are too narrow. Leave them out."
+        )
     if len(rows) < 30:
-        found.append(f"{len(rows)} rows are few: only large differences can be told from chance.")
+        few = "1 row is" if len(rows) == 1 else f"{len(rows)} rows are"
+        found.append(f"{few} few: only large differences can be told from chance.")
     return found
 
 

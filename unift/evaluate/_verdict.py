@@ -107,7 +107,7 @@ def judge(
         score = _level(means[name], 1.0 if 0 <= means[name] <= 1 else 2.0)
         return Verdict(
             "not_compared",
-            f"{subject[0].upper()}{subject[1:]} reaches {score} {title} on {n} rows; nothing to "
+            f"{subject[0].upper()}{subject[1:]} reaches {score} {title} on {_rows(n)}; nothing to "
             "compare with.",
         )
     reference = next((one for one in rivals if one.margin is not None), None)
@@ -121,7 +121,7 @@ def judge(
     gap = _points(abs(best.difference), best.scale)
     span = (
         f"{confidence * 100:g}% interval {_signed(best.low, best.scale)} to "
-        f"{_signed(best.high, best.scale)}, {n} rows"
+        f"{_signed(best.high, best.scale)}, {_rows(n)}"
     )
     sure = best.p_adjusted < 1 - confidence
     if sure and best.low > 0:
@@ -145,10 +145,12 @@ def judge(
             f"gain of {_points(worth, best.scale)} is ruled out.",
             best.b,
         )
+    differs = f"differs from {strongest} by {change} in {title}"
+    if best.deviation == 0 and best.difference == 0:
+        differs = f"scores the same as {strongest} on every row in {title}"
     return Verdict(
         "inconclusive",
-        f"Cannot tell: {subject} differs from {strongest} by {change} in {title} ({span}). "
-        f"{_advice(best, worth, confidence, n)}",
+        f"Cannot tell: {subject} {differs} ({span}). {_advice(best, worth, confidence, n)}",
         best.b,
     )
 
@@ -173,7 +175,7 @@ def _judge_margin(
     allowed = _points(margin, one.scale)
     figures = (
         f"difference {_signed(one.difference, one.scale)}, {confidence * 100:g}% interval "
-        f"{_signed(one.low, one.scale)} to {_signed(one.high, one.scale)}, {n} rows"
+        f"{_signed(one.low, one.scale)} to {_signed(one.high, one.scale)}, {_rows(n)}"
     )
     sure = one.p < 1 - confidence
     level = _level(mean, one.scale)
@@ -223,7 +225,7 @@ def with_slices(verdict: Verdict, slices: Sequence[Slice], title: str, scale: fl
         return verdict
     lost.sort(key=lambda one: one.difference or 0.0)
     told = ", ".join(
-        f"{one.name} ({_signed(one.difference or 0.0, scale)}, {one.n} rows)" for one in lost[:3]
+        f"{one.name} ({_signed(one.difference or 0.0, scale)}, {_rows(one.n)})" for one in lost[:3]
     )
     if len(lost) > 3:
         told += f" and {len(lost) - 3} more"
@@ -246,6 +248,10 @@ def _advice(one: Comparison, worth: float, confidence: float, n: int) -> str:
     if needed > n:
         return f"To see a gain of {_points(worth, one.scale)}, test on about {_round(needed)} rows."
     return "A gain is possible but not shown; test on more rows."
+
+
+def _rows(number: int) -> str:
+    return "1 row" if number == 1 else f"{number} rows"
 
 
 def _round(number: int) -> int:

@@ -13,8 +13,14 @@ if TYPE_CHECKING:
 
 #: What is said at once; the rest can only be judged at the end.
 _ALARMS = frozenset({"bad_masks", "diverging", "rate_too_high", "overfitting"})
-#: Alarms that must be seen in two looks in a row: a single evaluation may be an outlier.
+#: While the rate is high a validation loss often rises and comes back (it did in three of eleven
+#: good trainings), so that overfitting is told when so much of its fall is undone.
+_UNDONE = 0.1
+#: Alarms that must be seen in two looks in a row, since a single loss may be an outlier; for
+#: overfitting with one more validation loss in the second.
 _CONFIRMED = frozenset({"rate_too_high", "overfitting", "diverging"})
+#: Either is no news after the other: the advice is the same.
+_RATE = frozenset({"rate_too_high", "diverging"})
 #: Besides at every evaluation, a look is taken when there are so many more metrics.
 _GROWTH = 1.1
 _LEAST = 10
@@ -35,7 +41,7 @@ class Watch:
         self._events: list[Event] = []
         self._told: set[str] = set()
         self._metrics, self._next = 0, _LEAST
-        self._last = ""
+        self._last: Diagnosis | None = None
 
     def see(self, event: Event) -> Diagnosis | None:
         """Take one more event in; the diagnosis if an alarm begins with it."""
@@ -52,12 +58,17 @@ class Watch:
         return None
 
     def _look(self) -> Diagnosis | None:
-        found = diagnose(self._events, self._plan)
-        again, self._last = self._last == found.code, found.code
-        if found.code not in _ALARMS or found.code in self._told:
+        last, found = self._last, diagnose(self._events, self._plan)
+        self._last = found
+        same = _RATE if found.code in _RATE else {found.code}
+        if found.code not in _ALARMS or same & self._told:
             return None
-        if found.code in _CONFIRMED and not again:
+        if found.code in _CONFIRMED and (last is None or last.code != found.code):
             return None
+        if found.code == "overfitting" and last is not None:
+            more = found.evidence["validation_losses"] > last.evidence["validation_losses"]
+            if not more or found.evidence["undone"] < _UNDONE:
+                return None
         self._told.add(found.code)
         return found
 
@@ -72,6 +83,9 @@ def watched(run: Run, *, after: int = 0) -> Iterator[Event]:
         yield from run.events(after=after)
         return
     watch, own = Watch(run.plan), set[str]()
+    for event in run.journal():  # what an earlier follower was told is told by the journal
+        if event.kind == "warning":
+            watch.see(event)
     for event in run.events():  # from the start: a diagnosis needs the whole curve
         if event.id in own:
             continue
@@ -85,6 +99,5 @@ def watched(run: Run, *, after: int = 0) -> Iterator[Event]:
             id=f"diagnosis-{found.code}", at=event.at, kind="warning", message=found.line,
             data=data,
         )  # fmt: skip
-        run.note(warning)
         own.add(warning.id)
-        yield warning
+        yield run.note(warning)

@@ -10,6 +10,8 @@ from typing import Any
 from unift.provider import Event
 
 Curve = tuple[tuple[int, float], ...]
+# Losses over all validation rows say more than those of single batches, from so many on.
+_ENOUGH = 3
 
 
 @dataclass(frozen=True)
@@ -22,6 +24,7 @@ class Curves:
     Attributes:
         train: Training loss.
         validation: Validation loss.
+        sampled: Steps whose validation loss is that of a few rows, not of all.
         rate: Learning rate.
         epochs: Step -> epochs done.
         total_steps: Steps that were planned; None where nobody said.
@@ -33,14 +36,21 @@ class Curves:
     validation: Curve
     rate: Curve
     epochs: dict[int, float]
+    sampled: frozenset[int] = frozenset()
     total_steps: int | None = None
     memory_gib: float | None = None
     tokens_per_second: float | None = None
 
     @property
+    def whole(self) -> Curve:
+        """Validation losses over all rows; of a vendor that gives fewer than three, everything."""
+        found = tuple(point for point in self.validation if point[0] not in self.sampled)
+        return found if len(found) >= _ENOUGH else self.validation
+
+    @property
     def best_step(self) -> int | None:
         """Step with the lowest validation loss; step 0, the untouched base, does not count."""
-        known = [(v, step) for step, v in self.validation if math.isfinite(v) and step > 0]
+        known = [(v, step) for step, v in self.whole if math.isfinite(v) and step > 0]
         return min(known)[1] if known else None
 
     @property
@@ -58,6 +68,7 @@ def read_curves(events: Iterable[Event]) -> Curves:
     series: dict[str, dict[int, float]] = {
         "loss": {}, "validation_loss": {}, "learning_rate": {}, "epoch": {}
     }  # fmt: skip
+    sampled: dict[int, bool] = {}
     memory: list[float] = []
     speed: list[float] = []
     total: int | None = None
@@ -69,6 +80,8 @@ def read_curves(events: Iterable[Event]) -> Curves:
             value = number(event.data.get(key))
             if value is not None:
                 values[step] = value
+        if event.data.get("validation_loss") is not None:
+            sampled[step] = event.data.get("sampled") is True
         memory += _known(event.data.get("memory_gib"))
         speed += _known(event.data.get("tokens_per_second"))
         planned = event.data.get("total_steps")
@@ -78,6 +91,7 @@ def read_curves(events: Iterable[Event]) -> Curves:
         validation=tuple(sorted(series["validation_loss"].items())),
         rate=tuple(sorted(series["learning_rate"].items())),
         epochs=series["epoch"],
+        sampled=frozenset(step for step, some in sampled.items() if some),
         total_steps=total,
         memory_gib=max(memory) if memory else None,
         tokens_per_second=sum(speed) / len(speed) if speed else None,

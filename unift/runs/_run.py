@@ -200,9 +200,18 @@ class Run:
         place = f"run {self.id}" + (f", {failure.where}" if failure.where else "")
         return cls(failure.message, code=failure.code, where=place, fix=failure.fix or resume)
 
-    def note(self, event: Event) -> None:
-        """Journal an event that does not come from the provider; the same id twice is one."""
+    def journal(self) -> list[Event]:
+        """The events so far, in order, without asking the provider for news."""
+        return self._store.events(self.id)
+
+    def note(self, event: Event) -> Event:
+        """Journal an event that does not come from the provider; the same id twice is one.
+
+        Returns:
+            The event as the journal has it.
+        """
         self._store.append(self.id, [event])
+        return next(one for one in self._store.events(self.id) if one.id == event.id)
 
     # --- acting -------------------------------------------------------------------------------
 
