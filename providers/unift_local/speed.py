@@ -43,6 +43,8 @@ def apply(plan: Plan, model: Any) -> str:
             f"{found['single']} single projections"
             + (f"; {found['plain']} layers stay as they are" if found["plain"] else "")
         )
+        if plan.value("products") == "bf16":
+            done.append(f"{fused.narrow(model)} frozen weights are in bf16")
     if plan.value("gradient_checkpointing"):
         done.append(_checkpoint(plan, base))
     if plan.value("compile"):

@@ -123,6 +123,23 @@ def test_a_pack_gives_the_loss_and_gradients_of_its_documents_alone(family: str)
     assert difference(got_gradients, wanted_gradients) < 1e-5
 
 
+@pytest.mark.parametrize("family", ["Llama", "Qwen3"])
+@pytest.mark.parametrize("targets", [ALL, ["q_proj", "o_proj", "up_proj"]])
+def test_bf16_products_of_frozen_weights_leave_all_else_in_fp32(
+    family: str, targets: list[str]
+) -> None:
+    base = base_model(family)
+    wanted_loss, wanted = together(adapted(base, fuse=True, targets=targets))
+    model = adapted(base, fuse=True, targets=targets)
+    assert fused.narrow(model) == 2 * len(targets)
+    found_loss, found = together(model)
+    assert found_loss == pytest.approx(wanted_loss, rel=1e-3)
+    assert found_loss != wanted_loss
+    assert difference(found, wanted) < 2e-2
+    kinds = {p.dtype for n, p in model.named_parameters() if "base_layer" not in n}
+    assert kinds == {torch.float32}
+
+
 def test_blocks_with_other_activations_or_missing_adapters_stay_as_they_are() -> None:
     other = base_model("Llama", hidden_act="gelu")
     some = base_model("Llama")
