@@ -345,7 +345,17 @@ def test_checkpointing_recomputes_as_many_layers_as_it_says(spec: Callable[..., 
     assert plan.value("checkpointing") == "selective"
     model = base_model("Llama")
     speed.apply(plan, model)
-    assert [one.gradient_checkpointing for one in speed.layers(model)] == [True, False]
+    model.train()
+    times: list[int] = []
+    for number, layer in enumerate(speed.layers(model)):
+        norm: Any = layer.input_layernorm
+        norm.register_forward_hook(lambda *_, number=number: times.append(number))
+    ids = torch.arange(10, 20)[None]
+    model(input_ids=ids, use_cache=False).logits.sum().backward()
+    assert sorted(times) == [0, 0, 1]
+    times.clear()
+    model.eval()(input_ids=ids, use_cache=False)
+    assert times == [0, 1]
 
 
 @pytest.mark.parametrize(

@@ -83,8 +83,9 @@ def test_damaged_tokens_are_made_again(
 def test_a_run_takes_the_rows_of_its_plan(
     plan: Callable[..., Plan], rendered: list[int], tokenizer: Any, tmp_path: Path
 ) -> None:
-    from unift.data import read_examples
     from unift_local.snapshot import write_snapshot
+
+    from unift.data import read_examples
 
     made = plan()
     snapshot = tmp_path / "snapshot.jsonl"
