@@ -12,6 +12,7 @@ import contextlib
 import hashlib
 import os
 import tempfile
+import time
 import zipfile
 import zlib
 from collections.abc import Sequence
@@ -27,6 +28,7 @@ from unift_local.packing import Row, check_rows, make_rows
 from unift_local.snapshot import read_snapshot
 
 _BYTES = 2 * 2**30  # of all files together; what was not used for longest goes first
+_DAY = 86_400.0  # seconds; a draft of that age was left behind by a process that was killed
 _FORMAT = 1
 #: All that decides how text becomes tokens.
 _TOKENIZER = ("*.json", "*.jinja", "merges.txt", "vocab.txt", "*.model", "*.py")
@@ -129,7 +131,10 @@ def save(name: str, tokens: Tokens) -> None:
 
 
 def _make_room(folder: Path, newest: str) -> None:
-    """Delete what was not used for longest, until the rest is within the bound."""
+    """Delete what was not used for longest, until the rest is within the bound; and old drafts."""
+    for draft in folder.glob("*.part"):
+        if time.time() - draft.stat().st_mtime > _DAY:
+            draft.unlink(missing_ok=True)
     sizes = [(one.stat().st_mtime, one.stat().st_size, one) for one in folder.glob("*.npz")]
     total = sum(size for _, size, _ in sizes)
     for _, size, one in sorted(sizes, key=lambda entry: entry[0]):
