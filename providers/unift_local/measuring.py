@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,8 @@ class Data:
     train: list[int]  # tokens of each row
     validation: list[int]
     trained: int  # tokens of the training rows that carry loss
-    tokens: dict[str, str]  # names under which tokens are kept (`tokens`), by part; or none
+    #: Names under which tokens are kept (`tokens`), by part.
+    tokens: dict[str, str] = field(default_factory=dict[str, str])
 
     @property
     def longest(self) -> int:
