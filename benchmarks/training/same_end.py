@@ -140,6 +140,7 @@ def peer(plan: Any, path: str) -> dict[str, Any]:
     arguments = SFTConfig(
         output_dir=tempfile.mkdtemp(),
         per_device_train_batch_size=BATCH,
+        gradient_accumulation_steps=1,  # Unsloth's default is 2
         max_steps=plan.value("total_steps"),
         learning_rate=plan.value("learning_rate"),
         lr_scheduler_type=plan.value("schedule"),

@@ -69,13 +69,17 @@ def varlen_attention(
     if query.is_cuda and torch.is_autocast_enabled("cuda"):  # rotations leave it in fp32
         computing = torch.get_autocast_dtype("cuda")
         query, key, value = query.to(computing), key.to(computing), value.to(computing)
+    given = query.dtype
+    if not query.is_cuda:  # the backward pass of torch's kernel is five times slower in bf16
+        computing = torch.promote_types(given, torch.float32)
+        query, key, value = query.to(computing), key.to(computing), value.to(computing)
     if cu_seq_lens_q is None or max_length_q is None:
         out = _causal(query, key, value, scaling, sliding_window).transpose(1, 2)
     elif query.is_cuda and kernel_takes(query.dtype, query.shape[-1], value.shape[-1]):
         out = _kernel(query, key, value, cu_seq_lens_q, max_length_q, scaling, sliding_window)
     else:
         out = _one_by_one(query, key, value, cu_seq_lens_q, scaling, sliding_window)
-    return out, None
+    return out.to(given), None
 
 
 def _kernel(

@@ -40,11 +40,13 @@ class FusedLora(PeftLinear):
     """
 
     fused: Projection | None = None
+    narrow = False  # see `narrow`
 
     def forward(self, x: torch.Tensor, *args: Any, **kwargs: Any) -> torch.Tensor:
         if self.fused is None:
             return super().forward(x, *args, **kwargs)
-        return _project(x, [self])[0]
+        out = _project(x, [self])[0]
+        return out.to(x.dtype) if self.narrow else out
 
 
 def register_layers(config: LoraConfig) -> None:
@@ -158,6 +160,7 @@ class FusedAttention(_Replacement):
         query, key, value = query.transpose(1, 2), key.transpose(1, 2), value.transpose(1, 2)
         cos, sin = position_embeddings
         query, key = me._rotate(query, key, cos, sin)
+        value = value.to(query.dtype)  # others are, where projections are narrower (`narrow`)
         attend = ALL_ATTENTION_FUNCTIONS[me.config._attn_implementation]
         # A layer's own window (None: it has none), or the one that all layers of the model have.
         window = getattr(me.config, "sliding_window", None)
@@ -192,6 +195,23 @@ def fuse(model: nn.Module) -> dict[str, int]:
             _prepare(layer)
             found["single"] += 1
     return found
+
+
+def narrow(model: nn.Module) -> int:
+    """Products with frozen weights in bf16, all else in fp32 as before; how many layers that are.
+
+    For a CPU with bf16 instructions. What torch's autocast does for the same purpose makes bf16 of
+    attention too, whose backward pass is five times slower there in bf16, and casts every weight
+    anew in each step.
+    """
+    count = 0
+    for layer in model.modules():
+        if isinstance(layer, FusedLora) and layer.fused is not None and layer.fused.parts == 1:
+            one: Any = layer
+            one.base_layer.weight.data = one.base_layer.weight.data.to(torch.bfloat16)
+            one.compute_dtype, one.narrow = torch.bfloat16, True
+            count += 1
+    return count
 
 
 def _kind(block: Any) -> str | None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,8 @@ class Data:
     train: list[int]  # tokens of each row
     validation: list[int]
     trained: int  # tokens of the training rows that carry loss
+    #: Names under which tokens are kept (`tokens`), by part.
+    tokens: dict[str, str] = field(default_factory=dict[str, str])
 
     @property
     def longest(self) -> int:
@@ -25,12 +27,17 @@ class Data:
 
 
 def measure(
-    spec: TrainSpec, base: BaseModelFiles, trust: bool
+    spec: TrainSpec, base: BaseModelFiles, trust: bool, keep: bool
 ) -> tuple[Data, dict[str, str], dict[str, str]]:
-    """Render every row, as training will; lengths, fingerprints and paths."""
+    """Render every row, as training will; lengths, fingerprints and paths.
+
+    Args:
+        keep: Take tokens that are kept, and keep new ones.
+    """
     from unift.data import fingerprint, read_examples
     from unift.data.rendering import render_all
     from unift.demo import resolve
+    from unift_local import tokens
 
     tokenizer = load_tokenizer(base, trust)
     stops = stop_ids(base, tokenizer)
@@ -39,25 +46,34 @@ def measure(
     lengths: dict[str, list[int]] = {"data": [], "validation": []}
     prints: dict[str, str] = {}
     files: dict[str, str] = {}
+    names: dict[str, str] = {}
     trained = 0
     for part, source in (("data", spec.data), ("validation", spec.validation)):
         if source is None:
             continue
         path = Path(resolve(source)).absolute()
-        rendered = render_all(tokenizer, read_examples(path), limit, stop_ids=stops)
-        if not rendered:
-            raise UsageError(
-                "There are no rows to train on.",
-                code="no_rows",
-                where=str(path),
-                fix="give a file with at least one conversation a line",
-            )
-        lengths[part] = [len(one.input_ids) for one in rendered]
+        name = tokens.key(path, base.folder, stops) if keep and path.is_file() else ""
+        found = tokens.load(name, limit) if name else None
+        if found is None:
+            rendered = render_all(tokenizer, read_examples(path), limit, stop_ids=stops)
+            if not rendered:
+                raise UsageError(
+                    "There are no rows to train on.",
+                    code="no_rows",
+                    where=str(path),
+                    fix="give a file with at least one conversation a line",
+                )
+            found = tokens.Tokens.of(rendered)
+            if name:
+                tokens.save(name, found)
+        lengths[part] = found.lengths.tolist()
+        if name:
+            names[part] = name
         if part == "data":
-            trained = sum(one.trained_tokens for one in rendered)
+            trained = int(found.trained.sum())
         prints[part] = fingerprint(path)
         files[part] = str(path)
-    return Data(lengths["data"], lengths["validation"], trained), prints, files
+    return Data(lengths["data"], lengths["validation"], trained, names), prints, files
 
 
 def load_tokenizer(base: BaseModelFiles, trust: bool) -> Any:

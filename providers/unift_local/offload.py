@@ -55,12 +55,12 @@ class Offload:
         self._stream: torch.cuda.Stream | None = None
         self._leaving: deque[tuple[torch.Tensor, torch.cuda.Event]] = deque()
 
-    def around(self, checkpoint: Callable[..., Any]) -> Callable[..., Any]:
-        """`checkpoint`, with its saved tensors in main memory."""
+    def around(self, checkpointed: Callable[..., Any]) -> Callable[..., Any]:
+        """A function that is recomputed, with what it is recomputed from in main memory."""
 
         def run(*args: Any, **kwargs: Any) -> Any:
             with saved_tensors_hooks(self._pack, self._unpack):
-                return checkpoint(*args, **kwargs)
+                return checkpointed(*args, **kwargs)
 
         return run
 

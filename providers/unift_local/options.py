@@ -39,6 +39,11 @@ class LocalOptions(BaseModel):
     fused_adapters: bool | None = Field(
         default=None, description="adapters and their base in one function; needs dropout 0"
     )
+    products: Literal["auto", "bf16", "fp32"] = Field(
+        default="auto",
+        description="precision of products with frozen weights under fused adapters; bf16 is "
+        "faster on CPUs that have it, and everything else stays in fp32",
+    )
     loss: Literal["auto", "chunked", "plain"] = Field(
         default="auto", description="chunked never holds the logits of all tokens"
     )
@@ -68,6 +73,9 @@ class LocalOptions(BaseModel):
     )
     save_total_limit: int | None = Field(
         default=None, ge=1, description="checkpoints kept besides the best one"
+    )
+    cache_tokens: bool | None = Field(
+        default=None, description="keep the tokens of the data in UNIFT_HOME/tokens (2 GiB at most)"
     )
     threads: int | None = Field(default=None, gt=0, description="CPU threads")
     trust_remote_code: bool = Field(

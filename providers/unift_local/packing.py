@@ -38,18 +38,24 @@ class Row:
 
 def make_rows(rendered: Sequence[Any]) -> list[Row]:
     """Rows with masked labels from `unift.data.rendering.Rendered`, one for each."""
-    rows = [
-        Row(
-            list(one.input_ids),
-            [
-                token if wanted else -100
-                for token, wanted in zip(one.input_ids, one.trained, strict=True)
-            ],
-        )
-        for one in rendered
-    ]
+    return check_rows(
+        [
+            Row(
+                list(one.input_ids),
+                [
+                    token if wanted else -100
+                    for token, wanted in zip(one.input_ids, one.trained, strict=True)
+                ],
+            )
+            for one in rendered
+        ]
+    )
+
+
+def check_rows(rows: list[Row]) -> list[Row]:
+    """The rows, if each of them carries loss; TRL would drop others without a word."""
     empty = [number for number, row in enumerate(rows) if row.trained == 0]
-    if empty:  # TRL would drop such rows without a word
+    if empty:
         raise DataError(
             f"{len(empty)} rows carry no loss (the first is row {empty[0] + 1}).",
             code="empty_mask",

@@ -41,8 +41,9 @@ def make_plan(spec: TrainSpec, name: str, tunes: Tunes) -> Plan:
     options = typed_options(LocalOptions, name, spec)
     _refuse(spec, tunes)
     base = resolve_model(spec.model)
-    data, fingerprints, files = measure(spec, base, options.trust_remote_code)
     wanted, settings = spec.hyperparameters, Settings()
+    keep = options.cache_tokens is not False
+    data, fingerprints, files = measure(spec, base, options.trust_remote_code, keep)
     device = _device(settings, options)
     cuda = device == "cuda"
     _precision(settings, options, cuda, tunes)
@@ -126,6 +127,13 @@ def make_plan(spec: TrainSpec, name: str, tunes: Tunes) -> Plan:
         False,
         "code that comes with a model is not run",
     )
+    settings.take(
+        "cache_tokens",
+        options.cache_tokens,
+        True,
+        "tokens are kept in UNIFT_HOME by the content of data and tokenizer, so that the run and "
+        "its resumptions need not tokenise again",
+    )
     warnings: list[str] = []
     if not data.validation:
         warnings.append(
@@ -154,6 +162,7 @@ def make_plan(spec: TrainSpec, name: str, tunes: Tunes) -> Plan:
             "trained_tokens": data.trained,
             "validation_tokens": sum(data.validation),
             "longest_row": data.longest,
+            "token_files": data.tokens,
             "steps_per_epoch": per_epoch,
             "checkpoint_bytes": _checkpoint_bytes(base, tunes, settings.found),
             "files": files,

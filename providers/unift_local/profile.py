@@ -19,7 +19,7 @@ from transformers import TrainerCallback
 
 from unift_local.rundir import EventLog
 
-_STEP = 3  # of this life of the run: kernels are compiled and caches warm by then
+_STEP = 4  # of this life of the run: kernels are compiled and caches warm by then
 _PRODUCTS = ("aten::mm", "aten::addmm", "aten::addmm_", "aten::bmm", "aten::linear")
 _NAMES = {
     "attention": ("attention", "varlen", "flash", "fmha"),
@@ -53,38 +53,47 @@ class StepProfile(TrainerCallback):
         self._wanted = min(done + _STEP, total_steps)
         self._running: Any = None
         self._began = 0.0
+        self._before: float | None = None  # seconds of the step before, which nobody recorded
 
     def on_step_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        """Start before the wanted step of this life of the run."""
-        if state.global_step + 1 != self._wanted:
+        """Time the step before the wanted one; record that."""
+        step = state.global_step + 1
+        if step not in (self._wanted - 1, self._wanted):
             return
         activities = [ProfilerActivity.CPU]
         if torch.cuda.is_available():
             activities.append(ProfilerActivity.CUDA)
             torch.cuda.synchronize()
-        self._running = profile(activities=activities, record_shapes=True)
-        self._running.start()
+        if step == self._wanted:
+            self._running = profile(activities=activities, record_shapes=True)
+            self._running.start()
         self._began = time.perf_counter()
 
     def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         """Stop after it, and write."""
-        if self._running is None:
+        if state.global_step not in (self._wanted - 1, self._wanted):
             return
         if torch.cuda.is_available():
             torch.cuda.synchronize()
         wall = time.perf_counter() - self._began
+        if self._running is None:
+            self._before = wall
+            return
         recorded, self._running = self._running, None
         recorded.stop()
         self._folder.mkdir(exist_ok=True)
         recorded.export_chrome_trace(str(self._folder / "trace.json.gz"))
         table = recorded.key_averages(group_by_input_shape=True)
-        shares = breakdown(table, self._config, wall, torch.cuda.is_available())
-        text = page(shares, wall, state.global_step)
+        cuda = torch.cuda.is_available()
+        # A recorded step waits for the recorder, which is not the step's own idleness.
+        honest = min(wall, self._before) if cuda and self._before else wall
+        shares = breakdown(table, self._config, honest, cuda)
+        text = page(shares, wall, state.global_step, self._before)
         (self._folder / "profile.txt").write_text(text)
         self._log.write(
             "log",
             f"Step {state.global_step} was profiled; {self._folder / 'profile.txt'} says where its "
-            f"{wall:.3f} s went, trace.json.gz beside it opens in ui.perfetto.dev.",
+            f"{sum(shares.values()):.3f} s went, trace.json.gz beside it opens in ui.perfetto.dev.",
             profile={key: round(value, 6) for key, value in shares.items()},
             seconds=round(wall, 6),
         )
@@ -131,17 +140,28 @@ def _kind(name: str, shapes: Any, config: Any) -> str:
 _PROJECTIONS = "attention projections"
 
 
-def page(shares: dict[str, float], wall: float, step: int) -> str:
-    """The breakdown for a reader."""
-    lines = [f"Step {step}: {wall * 1e3:.1f} ms", ""]
+def page(shares: dict[str, float], wall: float, step: int, before: float | None = None) -> str:
+    """The breakdown for a reader.
+
+    Args:
+        shares: Seconds by kind of work (`breakdown`).
+        wall: Seconds of the step while it was recorded.
+        before: Seconds of the step before, which was not.
+    """
+    took = f"Step {step}: {wall * 1e3:.1f} ms while it was recorded"
+    if before is not None:
+        took += f"; step {step - 1}, not recorded, took {before * 1e3:.1f} ms"
+    lines = [took, ""]
+    whole = sum(shares.values())
     for kind in KINDS:
-        part = shares[kind] / wall if wall else 0.0
+        part = shares[kind] / whole if whole else 0.0
         bar = "#" * round(40 * part)
         lines.append(f"{kind:<22} {shares[kind] * 1e3:>10.1f} ms {part:>7.1%}  {bar}".rstrip())
     lines += [
         "",
         "MLP and attention projections are products with weights, forward and backward, adapters",
         "included. Elementwise work of compiled layers counts as other. Idle is time in which",
-        "nothing ran: waiting for data, for the host, or for another process.",
+        "nothing ran: waiting for data, for the host, or for another process; on a card it is what",
+        "the work leaves of the shorter of the two steps, because recording slows the host.",
     ]
     return "\n".join(lines) + "\n"

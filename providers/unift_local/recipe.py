@@ -22,19 +22,18 @@ from transformers import (
 from trl.trainer.sft_config import SFTConfig
 from trl.trainer.sft_trainer import SFTTrainer
 
-from unift.data.rendering import render_all, stop_token_ids
+from unift.data.rendering import stop_token_ids
 from unift.provider import Plan, State, Status
 from unift_local import checkpoint as checkpoints
-from unift_local import export, fused, guards, pacing, probing, replan, speed
+from unift_local import export, fused, guards, pacing, probing, replan, speed, tokens
 from unift_local.callbacks import Journal, memory_gib
 from unift_local.late import Late
 from unift_local.loss import chunked_cross_entropy, plain_head
 from unift_local.models import download
-from unift_local.packing import Row, StepCollator, make_rows
+from unift_local.packing import Row, StepCollator
 from unift_local.profile import StepProfile
 from unift_local.quantize import four_bit_config
 from unift_local.rundir import EventLog, RunDir
-from unift_local.snapshot import read_snapshot
 from unift_local.worker import StopRequest
 
 
@@ -141,14 +140,7 @@ def build(
     model = load_base(plan, base)
     stops = stop_token_ids(tokenizer, model.generation_config)
     rows = {
-        part: make_rows(
-            render_all(
-                tokenizer,
-                read_snapshot(folder.data(part)),
-                plan.value("max_length"),
-                stop_ids=stops,
-            )
-        )
+        part: tokens.rows_of_run(plan, folder.data(part), part, tokenizer, stops)
         for part in ("train", "validation")
         if folder.data(part).exists()
     }

@@ -14,6 +14,7 @@ from unift_local.options import LocalOptions
 
 Tunes = Literal["full", "lora", "qlora"]
 
+_NARROW_WIDTH = 128  # of the model; narrower ones were not measured
 _COMPILED_PASSES = 1000  # a fifth faster from then on (benchmarks/results/training.md)
 
 
@@ -83,6 +84,7 @@ def speed_settings(
                 where="options.fused_adapters",
                 fix="set lora dropout to 0, or leave fused_adapters out",
             )
+        _products(settings, options, base, cuda, tunes, fused=fused)
     settings.take(
         "loss",
         None if options.loss == "auto" else options.loss,
@@ -108,6 +110,52 @@ def speed_settings(
             where="options.compile",
             fix="leave compile out",
         )
+
+
+def _products(
+    settings: Settings,
+    options: LocalOptions,
+    base: BaseModelFiles,
+    cuda: bool,
+    tunes: Tunes,
+    *,
+    fused: bool,
+) -> None:
+    values = {one.name: one.value for one in settings.found}
+    can = tunes == "lora" and fused and not cuda and values["dtype"] == "fp32"
+    if options.products == "bf16" and not can:
+        raise UsageError(
+            "Only fp32 training of fused adapters on a CPU can have its products in bf16.",
+            code="bad_setting",
+            where="options.products",
+            fix="leave products out; dtype bf16 computes everything in bf16",
+        )
+    if not can:
+        why = "as everything else"
+    elif not _cpu_has_bf16():
+        why = "this processor has no bf16 instructions"
+    elif base.config.get("hidden_size", 0) < _NARROW_WIDTH:
+        why = "small products gain nothing from bf16"
+    else:
+        settings.take(
+            "products",
+            None if options.products == "auto" else options.products,
+            "bf16",
+            "this processor multiplies faster in bf16; what is learnt, attention and the loss "
+            "stay in fp32",
+            "hardware",
+        )
+        return
+    given = None if options.products == "auto" else options.products
+    settings.take("products", given, values["dtype"], why, "hardware")
+
+
+def _cpu_has_bf16() -> bool:
+    """Whether products of bf16 are instructions (AVX512-BF16, AMX), not emulated ones."""
+    import torch
+
+    names = ("_is_avx512_bf16_supported", "_is_amx_tile_supported")
+    return any(getattr(torch.cpu, name, lambda: False)() for name in names)
 
 
 def adapter_settings(settings: Settings, spec: TrainSpec, base: BaseModelFiles) -> None:

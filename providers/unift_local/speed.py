@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
+from functools import partial
 from typing import Any
 
 import torch
+from torch.utils.checkpoint import checkpoint
 from transformers.modeling_layers import GradientCheckpointingLayer
 
 from unift.provider import Plan
@@ -43,35 +45,45 @@ def apply(plan: Plan, model: Any) -> str:
             f"{found['single']} single projections"
             + (f"; {found['plain']} layers stay as they are" if found["plain"] else "")
         )
-    if plan.value("gradient_checkpointing"):
-        done.append(_checkpoint(plan, base))
+        if plan.value("products") == "bf16":
+            done.append(f"{fused.narrow(model)} frozen weights are in bf16")
+    everyone: list[Any] = list(layers(base))
     if plan.value("compile"):
         if plan.payload["tunes"] != "full":
             base.enable_input_require_grads()  # else the first layer would be compiled by itself
         torch._dynamo.config.suppress_errors = True  # what cannot be compiled runs as it is
-        for layer in layers(base):
-            layer.compile()
+        for layer in everyone:
+            layer.forward = torch.compile(layer.forward)
         done.append("the decoder layer is compiled once")
+    if plan.value("gradient_checkpointing"):
+        done.append(_checkpoint(plan, everyone))
     return "; ".join(done)
 
 
-def _checkpoint(plan: Plan, base: Any) -> str:
-    base.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
-    everyone = list(layers(base))
+def _checkpoint(plan: Plan, everyone: list[Any]) -> str:
+    """Around compiled code, not within it as newer versions of transformers would have it."""
     kind = plan.value("checkpointing")
+    count = len(everyone)
     if kind == "selective":
-        count = min(plan.value("checkpointed_layers"), len(everyone))
         # The last layers stay: theirs is the memory that is free again first.
-        for layer in everyone[count:]:
-            layer.gradient_checkpointing = False
+        count = min(plan.value("checkpointed_layers"), count)
+    keeper = Offload()
+    for layer in everyone[:count]:
+        again = _recomputed(layer, layer.forward)
+        layer.forward = keeper.around(again) if kind == "offloaded" else again
+    if kind == "selective":
         return f"{count} of {len(everyone)} layers are recomputed"
-    if kind == "offloaded":
-        keeper = Offload()
-        for layer in everyone:
-            plain: Any = layer._gradient_checkpointing_func
-            vars(layer)["_gradient_checkpointing_func"] = keeper.around(plain)
-        return "every layer is recomputed from an input kept in main memory"
-    return "every layer is recomputed"
+    kept = " from an input kept in main memory" if kind == "offloaded" else ""
+    return f"every layer is recomputed{kept}"
+
+
+def _recomputed(layer: torch.nn.Module, forward: Callable[..., Any]) -> Callable[..., Any]:
+    def run(*args: Any, **kwargs: Any) -> Any:
+        if not (layer.training and torch.is_grad_enabled()):
+            return forward(*args, **kwargs)
+        return checkpoint(partial(forward, **kwargs), *args, use_reentrant=False)
+
+    return run
 
 
 def precision(plan: Plan) -> AbstractContextManager[Any]:

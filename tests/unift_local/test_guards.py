@@ -157,14 +157,14 @@ def test_adapters_are_trained_in_fp32(trainer: Trainer) -> None:
 def test_dtype_and_checkpointing_options_reach_the_model(trainer: Trainer) -> None:
     plain = trainer()
     assert str(plain.model.get_input_embeddings().weight.dtype) == "torch.float32"
-    layers = plain.model.get_base_model().model.layers
-    assert not any(layer.gradient_checkpointing for layer in layers)
     options = {"dtype": "bf16", "gradient_checkpointing": True}
     changed = trainer(options=options, max_steps=1, validation=None, batch_size=2)
     assert str(changed.model.get_input_embeddings().weight.dtype) == "torch.bfloat16"
-    layers = changed.model.get_base_model().model.layers
-    assert all(layer.gradient_checkpointing for layer in layers)
+    times: list[int] = []
+    for number, layer in enumerate(changed.model.get_base_model().model.layers):
+        layer.input_layernorm.register_forward_hook(lambda *_, number=number: times.append(number))
     changed.train()
+    assert sorted(times) == [0, 0, 1, 1]  # once more in the backward pass
 
 
 def test_the_seed_decides_the_adapter_and_the_order(trainer: Trainer) -> None:

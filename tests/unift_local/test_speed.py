@@ -123,6 +123,23 @@ def test_a_pack_gives_the_loss_and_gradients_of_its_documents_alone(family: str)
     assert difference(got_gradients, wanted_gradients) < 1e-5
 
 
+@pytest.mark.parametrize("family", ["Llama", "Qwen3"])
+@pytest.mark.parametrize("targets", [ALL, ["q_proj", "o_proj", "up_proj"]])
+def test_bf16_products_of_frozen_weights_leave_all_else_in_fp32(
+    family: str, targets: list[str]
+) -> None:
+    base = base_model(family)
+    wanted_loss, wanted = together(adapted(base, fuse=True, targets=targets))
+    model = adapted(base, fuse=True, targets=targets)
+    assert fused.narrow(model) == 2 * len(targets)
+    found_loss, found = together(model)
+    assert found_loss == pytest.approx(wanted_loss, rel=1e-3)
+    assert found_loss != wanted_loss
+    assert difference(found, wanted) < 2e-2
+    kinds = {p.dtype for n, p in model.named_parameters() if "base_layer" not in n}
+    assert kinds == {torch.float32}
+
+
 def test_blocks_with_other_activations_or_missing_adapters_stay_as_they_are() -> None:
     other = base_model("Llama", hidden_act="gelu")
     some = base_model("Llama")
@@ -328,7 +345,17 @@ def test_checkpointing_recomputes_as_many_layers_as_it_says(spec: Callable[..., 
     assert plan.value("checkpointing") == "selective"
     model = base_model("Llama")
     speed.apply(plan, model)
-    assert [one.gradient_checkpointing for one in speed.layers(model)] == [True, False]
+    model.train()
+    times: list[int] = []
+    for number, layer in enumerate(speed.layers(model)):
+        norm: Any = layer.input_layernorm
+        norm.register_forward_hook(lambda *_, number=number: times.append(number))
+    ids = torch.arange(10, 20)[None]
+    model(input_ids=ids, use_cache=False).logits.sum().backward()
+    assert sorted(times) == [0, 0, 1]
+    times.clear()
+    model.eval()(input_ids=ids, use_cache=False)
+    assert times == [0, 1]
 
 
 @pytest.mark.parametrize(
@@ -337,6 +364,7 @@ def test_checkpointing_recomputes_as_many_layers_as_it_says(spec: Callable[..., 
         ({"dropout": 0.1}, {"fused_adapters": True}, "options.fused_adapters"),
         ({"packing": False}, {"attention": "varlen"}, "options.attention"),
         ({}, {"compile": True}, "options.compile"),
+        ({"dropout": 0.1}, {"products": "bf16"}, "options.products"),
         ({}, {"optimizer": "adamw_8bit"}, "options.optimizer"),
         ({}, {"checkpointing": "offloaded"}, "options.checkpointing"),
     ],
