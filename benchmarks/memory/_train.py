@@ -213,6 +213,7 @@ def make_trainer(
         "checkpointed_layers": run.checkpointed_layers,
         "attention": run.attention,
         "fused_adapters": run.product and run.tuning != "full" and not (run.dora or run.dropout),
+        "products": "fp32",  # of frozen weights on a CPU; a card computes as its dtype says
         # The recipe's other word for TRL's own loss.
         "loss": "chunked" if run.product else "plain",
         "compile": run.compiled,

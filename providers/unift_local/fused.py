@@ -160,7 +160,8 @@ class FusedAttention(_Replacement):
         query, key, value = query.transpose(1, 2), key.transpose(1, 2), value.transpose(1, 2)
         cos, sin = position_embeddings
         query, key = me._rotate(query, key, cos, sin)
-        value = value.to(query.dtype)  # others are, where projections are narrower (`narrow`)
+        if not torch.is_autocast_enabled(query.device.type):  # which casts all three alike
+            value = value.to(query.dtype)  # others are, where projections are narrower (`narrow`)
         attend = ALL_ATTENTION_FUNCTIONS[me.config._attn_implementation]
         # A layer's own window (None: it has none), or the one that all layers of the model have.
         window = getattr(me.config, "sliding_window", None)

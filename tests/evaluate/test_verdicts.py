@@ -33,7 +33,7 @@ def trained(task: str, steps: int) -> Evaluation:
 
 
 def test_a_gain_that_hides_a_loss_is_found_and_named() -> None:
-    found = trained("minority", 40)
+    found = trained("minority", 60)
     assert found.verdict.code == "better"
     assert found.verdict.exceptions == ("label 'is dangerous'",)
     assert "worse on label 'is dangerous'" in str(found.verdict)

@@ -103,6 +103,9 @@ def _attention(shape: Shape, run: Training) -> float:
             total += w * o  # one document after the other, then put together
     else:
         total += w * 2 * keys
+    if run.attention == "varlen" and not run.cuda:
+        # On a CPU the local provider's own attention computes in float32, whatever comes in.
+        total += (4 - w) * (q + 2 * keys + o)
     return total + (run.span * w if run.masked else 0)
 
 
