@@ -45,7 +45,8 @@ def apply(plan: Plan, model: Any) -> str:
             f"{found['single']} single projections"
             + (f"; {found['plain']} layers stay as they are" if found["plain"] else "")
         )
-        if plan.value("products") == "bf16":
+        # Runs that an older version planned do not have the setting.
+        if any(one.name == "products" and one.value == "bf16" for one in plan.settings):
             done.append(f"{fused.narrow(model)} frozen weights are in bf16")
     everyone: list[Any] = list(layers(base))
     if plan.value("compile"):

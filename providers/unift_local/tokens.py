@@ -107,7 +107,7 @@ def rows_of_run(
     from unift.data.rendering import render_all
 
     limit = plan.value("max_length")
-    name = plan.payload["token_files"].get("data" if part == "train" else part)
+    name = plan.payload.get("token_files", {}).get("data" if part == "train" else part)
     kept = load(name, limit) if name else None
     if kept is not None:
         return check_rows(kept.rows())
