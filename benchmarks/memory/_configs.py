@@ -7,133 +7,16 @@ import json
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from _shapes import GEMMA_VISION, SHAPES
+
 from unift import catalog
-
-# Shapes that the catalogue does not list, in the words of their own config.json.
-MOONLIGHT = {  # moonshotai/Moonlight-16B-A3B: latent attention and experts
-    "model_type": "deepseek_v3",
-    "vocab_size": 163840,
-    "hidden_size": 2048,
-    "intermediate_size": 11264,
-    "moe_intermediate_size": 1408,
-    "num_hidden_layers": 27,
-    "num_attention_heads": 16,
-    "num_key_value_heads": 16,
-    "n_shared_experts": 2,
-    "n_routed_experts": 64,
-    "num_experts_per_tok": 6,
-    "first_k_dense_replace": 1,
-    "kv_lora_rank": 512,
-    "q_lora_rank": None,
-    "qk_rope_head_dim": 64,
-    "qk_nope_head_dim": 128,
-    "v_head_dim": 128,
-    "n_group": 1,
-    "topk_group": 1,
-    "norm_topk_prob": True,
-    "routed_scaling_factor": 2.446,
-    "tie_word_embeddings": False,
-    "max_position_embeddings": 8192,
-}
-V2_LITE = {  # deepseek-ai/DeepSeek-V2-Lite
-    "model_type": "deepseek_v2",
-    "vocab_size": 102400,
-    "hidden_size": 2048,
-    "intermediate_size": 10944,
-    "moe_intermediate_size": 1408,
-    "num_hidden_layers": 27,
-    "num_attention_heads": 16,
-    "num_key_value_heads": 16,
-    "n_shared_experts": 2,
-    "n_routed_experts": 64,
-    "num_experts_per_tok": 6,
-    "first_k_dense_replace": 1,
-    "kv_lora_rank": 512,
-    "q_lora_rank": None,
-    "qk_rope_head_dim": 64,
-    "qk_nope_head_dim": 128,
-    "v_head_dim": 128,
-    "n_group": 1,
-    "topk_group": 1,
-    "topk_method": "greedy",
-    "tie_word_embeddings": False,
-    "max_position_embeddings": 163840,
-}
-V3 = {  # deepseek-ai/DeepSeek-V3 with 16 of its 256 experts and one dense layer instead of three
-    "model_type": "deepseek_v3",
-    "vocab_size": 129280,
-    "hidden_size": 7168,
-    "intermediate_size": 18432,
-    "moe_intermediate_size": 2048,
-    "num_hidden_layers": 61,
-    "num_attention_heads": 128,
-    "num_key_value_heads": 128,
-    "n_shared_experts": 1,
-    "n_routed_experts": 16,
-    "num_experts_per_tok": 8,
-    "first_k_dense_replace": 1,
-    "kv_lora_rank": 512,
-    "q_lora_rank": 1536,
-    "qk_rope_head_dim": 64,
-    "qk_nope_head_dim": 128,
-    "v_head_dim": 128,
-    "n_group": 8,
-    "topk_group": 4,
-    "norm_topk_prob": True,
-    "routed_scaling_factor": 2.5,
-    "tie_word_embeddings": False,
-    "max_position_embeddings": 163840,
-}
-MIXTRAL = {  # mistralai/Mixtral-8x7B-v0.1
-    "model_type": "mixtral",
-    "vocab_size": 32000,
-    "hidden_size": 4096,
-    "intermediate_size": 14336,
-    "num_hidden_layers": 32,
-    "num_attention_heads": 32,
-    "num_key_value_heads": 8,
-    "num_local_experts": 8,
-    "num_experts_per_tok": 2,
-    "sliding_window": None,
-    "tie_word_embeddings": False,
-    "max_position_embeddings": 32768,
-}
-TINYLLAMA = {  # TinyLlama/TinyLlama-1.1B: untied, a small vocabulary
-    "model_type": "llama",
-    "vocab_size": 32000,
-    "hidden_size": 2048,
-    "intermediate_size": 5632,
-    "num_hidden_layers": 22,
-    "num_attention_heads": 32,
-    "num_key_value_heads": 4,
-    "tie_word_embeddings": False,
-    "max_position_embeddings": 2048,
-}
-GEMMA_VISION = {  # google/gemma-3-4b: its SigLIP tower
-    "model_type": "siglip_vision_model",
-    "hidden_size": 1152,
-    "intermediate_size": 4304,
-    "num_hidden_layers": 27,
-    "num_attention_heads": 16,
-    "image_size": 896,
-    "patch_size": 14,
-}
-
-
-_SHAPES: dict[str, dict[str, Any]] = {
-    "moonshotai/Moonlight-16B-A3B": MOONLIGHT,
-    "deepseek-ai/DeepSeek-V2-Lite": V2_LITE,
-    "deepseek-ai/DeepSeek-V3-16E": V3,
-    "mistralai/Mixtral-8x7B": MIXTRAL,
-    "TinyLlama/TinyLlama-1.1B": TINYLLAMA,
-}
 
 
 def config_of(model: str) -> dict[str, Any]:
     """The config.json of a model of the grid; ``NAME@12`` has 12 layers of it only."""
     name, _, layers = model.partition("@")
-    if name in _SHAPES:
-        found = dict(_SHAPES[name])
+    if name in SHAPES:
+        found = dict(SHAPES[name])
     elif name == "google/gemma-3-4b-pt+vision":
         text = dict(catalog.open_model("google/gemma-3-4b-pt").config)
         found = {"model_type": "gemma3", "text_config": text, "vision_config": dict(GEMMA_VISION)}

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,7 @@ from unift.evaluate import Diagnosis, Watch, diagnose
 from unift.provider import Event
 
 CURVES = sorted((Path(__file__).parent / "curves").rglob("*.json"))
-AT = datetime(2026, 11, 25, tzinfo=UTC)
+SCRIPT = Path(__file__).parents[2] / "benchmarks" / "diagnosis" / "confusion.py"
 HEALTHY = {"healthy", "plateau", "underfitting"}
 #: What is known to come out wrong; benchmarks/results/diagnosis.md has more of it.
 MISSED = {
@@ -26,25 +26,22 @@ MISSED = {
 }  # fmt: skip
 
 
+def _script() -> Any:
+    spec = importlib.util.spec_from_file_location("confusion", SCRIPT)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+confusion = _script()  # the table is made of the very same events
+
+
 def recorded(path: Path) -> tuple[str, list[Event]]:
     """The label of a recorded curve, and its events in order."""
     found: dict[str, Any] = json.loads(path.read_text())
-    return found["label"], events_of(found)
-
-
-def events_of(found: dict[str, Any]) -> list[Event]:
-    epochs, rates = dict(found["epochs"]), dict(found["rate"])
-    sampled = set(found.get("sampled", ()))
-    points: list[tuple[int, int, Event]] = []
-    for step, loss in found["train"]:
-        data = {"step": step, "loss": loss, "epoch": epochs.get(step, 0.0)}
-        if step in rates:
-            data["learning_rate"] = rates[step]
-        points.append((step, 0, Event(id=f"m{step}", at=AT, kind="metrics", data=data)))
-    for step, loss in found["validation"]:
-        data = {"step": step, "validation_loss": loss, "sampled": step in sampled}
-        points.append((step, 1, Event(id=f"e{step}", at=AT, kind="evaluation", data=data)))
-    return [event for *_, event in sorted(points, key=lambda one: one[:2])]
+    return found["label"], confusion.events_of(found)
 
 
 def alarms(curve: list[Event]) -> list[str]:
@@ -125,7 +122,7 @@ def test_masks_by_the_losses_and_by_the_plan() -> None:
 
 
 def late(data: dict[str, Any], kind: Any = "checkpoint") -> Event:
-    return Event(id=f"c{data}", at=AT, kind=kind, data=data)
+    return Event(id=f"c{data}", at=confusion.AT, kind=kind, data=data)
 
 
 def advice_of(*more: Event, provider: str = "local-lora") -> Diagnosis:
