@@ -12,9 +12,10 @@ from unift_echo import Echo
 
 import unift
 from unift.provider import Handle, Plan, State
-from unift.runs import Store
+from unift.runs import Run, Store
 from unift.serve._conductor import Conductor
 from unift.serve._shelf import Shelf
+from unift.serve._views import word
 
 
 @pytest.fixture
@@ -91,3 +92,33 @@ def test_wishes(capitals: str, orders: list[tuple[str | None, int]]) -> None:
     until(lambda: states(runs)[2] is State.RUNNING)
     conductor.stop()
     assert [job.run for job in shelf.open_jobs()] == [third]
+
+
+def test_a_job_that_goes_on_is_never_seen_as_paused(
+    capitals: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (run,) = jobs(1, capitals, steps=40)
+    shelf = Shelf()
+    conductor = Conductor(shelf, Store(), 1, ())
+    conductor.start()
+    until(lambda: states([run]) == [State.RUNNING])
+    shelf.wish(run, "pause")
+    conductor.wake()
+    until(lambda: states([run]) == [State.PAUSED])
+    seen: list[str] = []
+    resume = Run.resume
+
+    def watched(self: Run) -> Run:
+        """What an owner would read just before and just after the trainer takes it."""
+        for step in (lambda: self, lambda: resume(self)):
+            step()
+            (job,) = shelf.open_jobs()
+            seen.append(word(job, Store().get(run).state))
+        return self
+
+    monkeypatch.setattr(Run, "resume", watched)
+    shelf.wish(run, "resume")
+    conductor.wake()
+    until(lambda: len(seen) == 2 and not shelf.open_jobs()[0].wish)
+    conductor.stop()
+    assert seen == ["queued", "queued"]

@@ -101,12 +101,14 @@ class Conductor:
         # A run that was paused by other means than this server is none of its business.
         if job.wish == "pause" or (run.state is State.PAUSED and job.wish != "resume"):
             return False
-        self._shelf.granted(job)
         try:
             with self._card(run.id):
                 run.resume()
         except UniftError as error:
             log.warning("job %s: %s", job.id, error)
+        finally:
+            # Not before: a paused run whose owner wishes nothing shows as paused.
+            self._shelf.granted(job)
         return run.state in _BUSY
 
     @contextmanager
