@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import math
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,6 @@ SCRIPT = Path(__file__).parents[2] / "benchmarks" / "diagnosis" / "confusion.py"
 HEALTHY = {"healthy", "plateau", "underfitting"}
 #: What is known to come out wrong; benchmarks/results/diagnosis.md has more of it.
 MISSED = {
-    "rate-5-times-higher": "underfitting", "full-rate-high-b": "underfitting",
     "rank-64-b": "rate_too_high",
     "dice": "healthy", "full": "healthy", "full-b": "healthy", "full-c": "healthy",
     "settles-b": "healthy", "settles-c": "healthy", "small-batch-b": "healthy",
@@ -104,6 +104,43 @@ def test_a_loss_that_jumps_and_comes_back_has_too_high_a_rate() -> None:
     found = diagnose(events(jumping, falling(0.6), noise=0.05), plan())
     assert found.code == "rate_too_high"
     assert found.advice[0].flags == "--learning-rate 5e-05"
+
+
+def cosine(step: int) -> float:
+    return 2e-4 * (1 + math.cos(math.pi * step / 200)) / 2
+
+
+def standing(level: float, end: float) -> Curve:
+    """Falls to a level at once, stands there, and falls on from the middle."""
+    return lambda step: (
+        falling(level, 8)(step) if step < 100 else end + (level - end) * (200 - step) / 100
+    )
+
+
+@pytest.mark.parametrize(
+    ("curve", "decays", "code"),
+    [
+        (standing(1.2, 0.3), True, "rate_too_high"),
+        (standing(1.2, 0.3), False, "underfitting"),  # the rate cannot have done it
+        (standing(1.2, 0.9), True, "underfitting"),  # fell by a quarter: there was more to learn
+        (standing(2.4, 0.3), True, "underfitting"),  # learnt nothing before: a slow start
+        (standing(0.05, 0.01), True, "healthy"),  # next to nothing was left
+        (falling(0.3, 25), True, "healthy"),
+    ],
+)
+def test_a_loss_that_falls_only_as_the_rate_sinks(curve: Curve, decays: bool, code: str) -> None:
+    made = events(curve, curve)
+    if decays:
+        made = [
+            one.model_copy(update={"data": {**one.data, "learning_rate": cosine(one.data["step"])}})
+            for one in made
+        ]
+    found = diagnose(made, plan())
+    assert found.code == code, found.sentence
+    assert alarms(made) == []
+    if code == "rate_too_high":
+        assert [one.flags for one in found.advice] == ["--learning-rate 5e-05", "--epochs 8"]
+        assert "stood there until step 100" in found.sentence
 
 
 def test_masks_by_the_losses_and_by_the_plan() -> None:

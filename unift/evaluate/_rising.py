@@ -8,16 +8,21 @@ from collections.abc import Sequence
 from unift.evaluate import _advice as advise
 from unift.evaluate._advice import Case
 from unift.evaluate._diagnosis import (
+    BEGUN,
     DIVERGED,
+    HARDLY,
     JUMPED,
     KNOWN,
+    LATE,
     MIN_VALIDATIONS,
     OVERFIT,
     RISING,
+    STOOD,
     SURE,
+    UNSOLVED,
     Diagnosis,
 )
-from unift.evaluate._smooth import Smooth
+from unift.evaluate._smooth import Smooth, learning_time
 
 
 def rising(case: Case, smooth: Smooth) -> Diagnosis | None:
@@ -61,7 +66,9 @@ def rising(case: Case, smooth: Smooth) -> Diagnosis | None:
             case.best_step,
             evidence,
         )
-    return _jumped(case, smooth, max(first, values[0]), evidence)
+    return _jumped(case, smooth, max(first, values[0]), evidence) or _stood_still(
+        case, max(first, values[0])
+    )
 
 
 def _jumped(
@@ -98,6 +105,48 @@ def _jumped(
         advise.diverging(case),
         case.best_step,
         {**evidence, "jump": jump},
+    )
+
+
+def _stood_still(case: Case, began: float) -> Diagnosis | None:
+    """A loss that fell at once, stood still while the rate was high, and fell on as that sank.
+
+    At a rate that suits, what is left to learn is learnt ever more slowly; the noise of steps that
+    are too large goes only with the rate.
+    """
+    looks, rates = case.validation, [rate for _, rate in case.curves.rate]
+    sank = len(rates) > MIN_VALIDATIONS and rates[-1] <= max(rates) / 2
+    if case.wobble or len(looks) <= MIN_VALIDATIONS or not sank:
+        return None
+    time, first = learning_time(case.curves.rate), looks[0][1]
+    if looks[0][0]:  # much was learnt before that look
+        first = max(first, began)
+    end, lowest, best = time(looks[-1][0]), min(v for _, v in looks), first
+    found: tuple[float, int, int, float] | None = None
+    for i, (step, value) in enumerate(looks[1:], 1):
+        if value >= best:
+            continue
+        best = value
+        lower = (j for j in range(i + 1, len(looks)) if looks[j][1] < (1 - HARDLY) * value)
+        stop = next(lower, len(looks)) - 1
+        share = (time(looks[stop][0]) - time(step)) / end
+        level = UNSOLVED * first <= value <= (1 - BEGUN) * first
+        if level and share >= STOOD and lowest <= (1 - LATE) * value:
+            found = max(found or (0.0, 0, 0, 0.0), (share, step, looks[stop][0], value))
+    if found is None:
+        return None
+    share, since, until, value = found
+    return Diagnosis(
+        "rate_too_high",
+        f"The validation loss fell to {value:.3g} by step {since}, stood there until step {until} "
+        f"while the learning rate was high, and fell to {lowest:.3g} only as that sank: the steps "
+        "are probably too large.",
+        (
+            advise.rate(case, 1 / 4, "Lower the learning rate."),
+            advise.longer(case, "If a lower rate does no better, train for longer."),
+        ),
+        case.best_step,
+        {"stood": share, "level": value, "lowest": lowest},
     )
 
 
