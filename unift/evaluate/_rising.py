@@ -77,7 +77,7 @@ def _jumped(
     """A rise of the training loss, or of one over all validation rows, that did not last."""
     values = [v for _, v in smooth.points]
     low, found = 0, (0.0, 0, 0.0)  # jump, step, the low before it
-    first_step, first = case.train[0]
+    first_step, first = case.train[0][0], _before(case)
     for at in range(smooth.width, len(values)):  # windows that share no loss
         jump, sure = values[at] - first, SURE * math.hypot(smooth.deviation, smooth.errors[at])
         if first_step <= 1 and _is_jump(jump - sure, first, first) and values[at] > KNOWN:
@@ -162,12 +162,19 @@ def _is_jump(jump: float, low: float, began: float) -> bool:
     return jump > max(JUMPED * began, DIVERGED * low)
 
 
+def _before(case: Case) -> float:
+    """The first training loss; no less than that of the base on all validation rows, if it is
+    known, since the first few rows may be those that the base knows."""
+    step, value = case.validation[0] if case.validation else (1, 0.0)
+    return max(case.train[0][1], value if step == 0 and not case.wobble else 0.0)
+
+
 def start(case: Case, smooth: Smooth) -> tuple[float, float]:
     """The training loss before anything was learnt, as far as it is known, and its deviation."""
     if not smooth.points:
         return math.inf, 0.0
-    mean, (first_step, first) = smooth.points[0][1], case.train[0]
+    mean, first = smooth.points[0][1], _before(case)
     # A rate that is far too high ruins the first few steps, which the first mean hides.
-    if first_step <= 1 and first < mean:
+    if case.train[0][0] <= 1 and first < mean:
         return first, smooth.deviation
     return mean, smooth.errors[0]
