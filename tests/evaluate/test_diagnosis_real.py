@@ -197,6 +197,18 @@ def test_the_checkpoint_to_go_back_to_is_a_command() -> None:
     assert "use it as it is" in kept.advice[0].text
 
 
+def test_a_checkpoint_that_is_worse_than_the_base_is_not_recommended() -> None:
+    def rising(step: int) -> float:
+        return 2.5 + 0.01 * step
+
+    for base, last in ((2.0, "No step is better than the base"), (4.0, "Go back to")):
+        before = late({"step": 0, "validation_loss": base}, "evaluation")
+        kept = late({"step": 20, "folder": "/runs/checkpoint-20"})
+        found = diagnose([before, *events(rising, rising), kept], plan())
+        assert found.code == "diverging"
+        assert found.advice[-1].text.startswith(last)
+
+
 def test_an_alarm_is_told_once_also_after_a_resume() -> None:
     bad: Curve = turning(0.5, 80, 0.003)
     curve = events(falling(0.1), bad)

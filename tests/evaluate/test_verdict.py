@@ -53,6 +53,11 @@ def test_the_strongest_baseline_decides() -> None:
     assert (found.code, found.against) == ("no_better", "prompt:best.txt")
 
 
+def test_the_strongest_baseline_is_set_off_by_commas() -> None:
+    found = verdict(against("base", 0.02, -0.1, 0.15, 0.6), against("old", 0.5, 0.4, 0.6, 0.001))
+    assert "differs from base, the strongest alternative, by +2.0 in accuracy" in str(found)
+
+
 def test_the_sentence_quotes_difference_interval_and_rows() -> None:
     found = verdict(against("base", 0.3, 0.2, 0.4, 0.001))
     assert str(found) == (

@@ -116,8 +116,10 @@ def judge(
         return _judge_margin(subject, means[name], reference, theirs, title, n, confidence)
     best = max(rivals, key=lambda one: means[one.b])
     level, strongest = _level(means[name], best.scale), called.get(best.b, best.b)
+    within = strongest  # where the sentence goes on behind it
     if len(rivals) > 1:
         strongest += ", the strongest alternative"
+        within = f"{strongest},"
     gap = _points(abs(best.difference), best.scale)
     span = (
         f"{confidence * 100:g}% interval {_signed(best.low, best.scale)} to "
@@ -145,9 +147,9 @@ def judge(
             f"gain of {_points(worth, best.scale)} is ruled out.",
             best.b,
         )
-    differs = f"differs from {strongest} by {change} in {title}"
+    differs = f"differs from {within} by {change} in {title}"
     if best.deviation == 0 and best.difference == 0:
-        differs = f"scores the same as {strongest} on every row in {title}"
+        differs = f"scores the same as {within} on every row in {title}"
     elif _alike(best):
         differs += ", and by as much on every row"
     return Verdict(
