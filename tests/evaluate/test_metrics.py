@@ -6,7 +6,7 @@ import json
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, example, given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from unift.errors import UsageError
@@ -97,7 +97,6 @@ json_values = st.recursive(
 )
 
 
-@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])  # on a busy machine
 @example({"": {"0": None}, "0": []})
 @example({"a.b": 1, "a": {"b": 2}})
 @given(st.dictionaries(st.text(max_size=4), json_values, min_size=1, max_size=4))
@@ -112,8 +111,7 @@ def test_json_equals_itself_however_it_is_written(value: dict[str, Any]) -> None
         assert rate("exact_match", answer, target) == 1
 
 
-# The first call imports the libraries.
-@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(deadline=None)  # the first call imports the libraries
 @given(st.text(), st.text())
 def test_every_metric_takes_any_text(answer: str, target: str) -> None:
     for metric in metrics().values():
@@ -181,7 +179,6 @@ def test_what_stands_around_a_short_answer_is_no_part_of_it(answer: str, target:
     assert rate("accuracy", answer, target) == 1
 
 
-@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(st.text(max_size=12))
 def test_a_label_of_a_label_is_itself(text: str) -> None:
     assert label_of(label_of(text)) == label_of(text)
