@@ -163,6 +163,14 @@ def longer(case: Case, text: str = "Train for longer.") -> Advice:
     return Advice(f"{text} Set --epochs to twice the number.")
 
 
+def further(case: Case, *, little: bool) -> tuple[Advice, ...]:
+    """The loss still falls; `little`: most of it is left, so that more steps may not be enough."""
+    if not little:
+        return (longer(case),)
+    faster = rate(case, 4, "Raise the learning rate: the loss has fallen little so far.")
+    return (faster, longer(case, "Or train for longer."))
+
+
 def shorter(case: Case, step: int) -> Advice:
     text = "The same result for less."
     if number(case.settings.get("max_steps")):

@@ -32,7 +32,8 @@ over all rows, else smoothed, and then a rise counts only if it is sure. Reasons
 all of them conventions:
 
 - `STILL_FALLING` 0.1: an exponential fall that is cut off after two time constants shows it, when
-  13% of the way are left.
+  13% of the way are left. Where less than `LITTLE` (a quarter) of the loss is gone by then, a
+  higher rate is advised before more steps.
 - `OVERFIT` 0.05: the validation rows are always the same, so their loss carries no sampling noise;
   what wobbles from step to step is below 5% in the recorded curves. `FLOOR` (0.5% of the first
   loss) keeps a rise from 0.020 to 0.022 from being called anything.
@@ -60,6 +61,7 @@ from unift.evaluate._diagnosis import (
     KNOWN,
     LEVEL,
     LEVEL_LEFT,
+    LITTLE,
     MIN_STEPS,
     MIN_VALIDATIONS,
     MOVED,
@@ -251,7 +253,7 @@ def _level(case: Case, smooth: Smooth) -> Diagnosis | None:
             "underfitting",
             f"{recent / fell:.0%} of the fall of the {name} loss came in the last quarter of the "
             f"way (from {first:.3g} to {last:.3g} in all): there is probably more to learn.",
-            (advise.longer(case),),
+            advise.further(case, little=fell < LITTLE * first),
             case.best_step,
             evidence,
         )
