@@ -94,7 +94,7 @@ def _among_words(name: str, scored: Sequence[str], rows: Sequence[Row], choice: 
     told = 0
     for text, row in zip(scored, rows, strict=True):
         wanted, given = label_of(row.target), label_of(text)
-        if wanted and given != wanted:
+        if wanted and given != wanted and wanted in given:
             held = (either if choice else _any_of({wanted})).findall(given)
             told += set(held) == {wanted}
     if told < _OFTEN * len(rows):

@@ -19,8 +19,9 @@ _WITHIN = re.compile(
 _INVALID: Any = object()
 
 _DEEPEST = 64
-# Longer lists are compared place by place: matching costs the product of their lengths.
-_MOST_PAIRS = 10_000
+# Of more pairs of unequal items only those at like places are looked at.
+_MOST_PAIRS = 2_500
+_PARTS = (dict, list)
 # Places in the paths of a list, which a table counts together.
 _PLACE = re.compile(r"\[\d+\](?=[.\[]|\Z)")
 
@@ -157,27 +158,46 @@ def _aligned(given: Any, wanted: Any) -> Any:
     if not isinstance(given, list) or not isinstance(wanted, list):
         return cast(Any, given)
     items, places = cast("list[Any]", given), cast("list[Any]", wanted)
-    if len(items) * len(places) > _MOST_PAIRS or _numbers(places):
+    if _numbers(places):
         return items
-    tried = [[_tried(item, place) for place in places] for item in items]
-    best = sorted(
-        (-same, i, j) for i, row in enumerate(tried) for j, (same, _) in enumerate(row) if same
-    )
     found: list[Any] = [_INVALID] * len(places)
-    left = dict(enumerate(items))
-    for _, i, j in best:
-        if i in left and found[j] is _INVALID:
-            found[j] = tried[i][j][1]
-            del left[i]
+    where: dict[str, list[int]] = {}
+    for j in reversed(range(len(places))):
+        where.setdefault(_canonical_text(places[j]), []).append(j)
+    left: dict[int, Any] = {}
+    for i, item in enumerate(items):  # equal ones fit best, and are most of them
+        same = where.get(_canonical_text(item))
+        if same:
+            found[same.pop()] = item
+        else:
+            left[i] = item
+    _fit(left, places, found)
     return [*found, *left.values()]
 
 
-def _tried(item: Any, place: Any) -> tuple[float, Any]:
-    """Right fields of an item at a place, half a one more if it has no other; and it, aligned."""
+def _fit(left: dict[int, Any], places: list[Any], found: list[Any]) -> None:
+    """Move items to the places that are free, those first that agree most with what is there.
+
+    Only objects and lists can agree in part; too many of them go by their order.
+    """
+    free = [j for j, one in enumerate(found) if one is _INVALID and isinstance(places[j], _PARTS)]
+    parts = [i for i, one in left.items() if isinstance(one, _PARTS)]
+    if len(parts) * len(free) > _MOST_PAIRS:
+        pairs = list(zip(parts, free, strict=False))
+    else:
+        pairs = [(i, j) for i in parts for j in free]
+    tried = {(i, j): _tried(left[i], places[j]) for i, j in pairs}
+    for i, j in sorted(pairs, key=lambda pair: (-tried[pair][0], pair)):
+        if tried[i, j][0] and i in left and found[j] is _INVALID:
+            found[j] = tried[i, j][1]
+            del left[i]
+
+
+def _tried(item: Any, place: Any) -> tuple[int, Any]:
+    """How many fields of an item are right at a place; and the item, aligned with it."""
     there = _aligned(item, place)
-    wanted, given = fields(place), fields(there)
-    same = sum(1 for path, value in wanted.items() if given.get(path) == value)
-    return same + (wanted == given) / 2, there
+    given = fields(there)
+    return sum(given.get(path) == value for path, value in fields(place).items()), there
 
 
 def _numbers(items: list[Any]) -> bool:
