@@ -173,7 +173,8 @@ def test_signs_tell_labels_apart(one: str, other: str) -> None:
 @pytest.mark.parametrize(
     ("answer", "target"),
     [("“Spam”.", "spam"), ("**Spam**", "spam"), ("- spam", "spam"), ("[Spam]", "spam"),
-     ("1,250", "1250"), ("\N{MINUS SIGN}3", "-3"), ("Yes!", "yes"), ("PARIS.\n", "Paris")],
+     ("1,250", "1250"), ("\N{MINUS SIGN}3", "-3"), ("Yes!", "yes"), ("PARIS.\n", "Paris"),
+     ("「正面」。", "正面"), ("¡Sí!", "sí"), ("نعم؟", "نعم")],
 )  # fmt: skip
 def test_what_stands_around_a_short_answer_is_no_part_of_it(answer: str, target: str) -> None:
     assert rate("accuracy", answer, target) == 1

@@ -53,6 +53,14 @@ def test_the_strongest_baseline_decides() -> None:
     assert (found.code, found.against) == ("no_better", "prompt:best.txt")
 
 
+def test_an_interval_without_zero_is_explained_where_the_test_is_not_sure() -> None:
+    found = verdict(against("base", 0.1, 0.02, 0.2, 0.0625))
+    assert "(95% interval +2.0 to +20.0, 100 rows, but the test is not sure: p = 0.062)" in str(
+        found
+    )
+    assert "not sure" not in str(verdict(against("base", 0.02, -0.1, 0.15, 0.6)))
+
+
 def test_the_strongest_baseline_is_set_off_by_commas() -> None:
     found = verdict(against("base", 0.02, -0.1, 0.15, 0.6), against("old", 0.5, 0.4, 0.6, 0.001))
     assert "differs from base, the strongest alternative, by +2.0 in accuracy" in str(found)

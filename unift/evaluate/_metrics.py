@@ -211,8 +211,8 @@ def exact_match(answer: str, target: str) -> float:
 
 # What may stand around a label and is no part of it: quotes, brackets, Markdown, and at its end
 # what ends a sentence. Signs stay, since -1 and 1 (or C, C++ and C#) are labels of their own.
-_AROUND = "\"'`“”‘’„«»()[]{}<>*_ \t\n"
-_ENDS = ".,;:!?…"
+_AROUND = "\"'`“”‘’„«»「」『』《》【】()[]{}<>*_¿¡ \t\n"
+_ENDS = ".,;:!?…。、।؟،؛"
 
 
 def label_of(text: str) -> str:

@@ -138,6 +138,8 @@ def judge(
             f"Not worth it: {subject} reaches {level} {title}, {gap} below {strongest} ({span}).",
             best.b,
         )
+    if best.low > 0 or best.high < 0:  # an interval and an exact test need not agree on few rows
+        span += f", but the test is not sure: p = {best.p_adjusted:.2g}"
     worth = WORTHWHILE * best.scale
     change = _signed(best.difference, best.scale)
     if best.high < worth:
