@@ -9,7 +9,7 @@ from typing import Any
 from google.genai import errors, types
 
 from unift.data.formats import Row, format_named
-from unift.errors import UsageError
+from unift.errors import ProviderError, UsageError
 from unift.provider import Messages, Reply, Sampling
 from unift.remote import ask_many
 from unift_google._calls import client, our_words, politely, rest
@@ -120,7 +120,15 @@ class EndpointModel:
             body["seed"] = wanted.seed
         path = f"{self._model}/chat/completions"
         answer = politely(lambda: rest(self._place, "POST", path, json=body))
-        choice, usage = answer["choices"][0], answer.get("usage") or {}
+        choices = answer.get("choices")
+        if not choices or not isinstance(choices[0].get("message"), dict):
+            raise ProviderError(
+                "The endpoint answered with something that is no chat completion.",
+                code="no_completion",
+                where=self._model,
+                fix="see in the Cloud console what the container behind it says",
+            )
+        choice, usage = choices[0], answer.get("usage") or {}
         return Reply(
             text=choice["message"].get("content") or "",
             finish_reason=choice.get("finish_reason") or "stop",

@@ -193,6 +193,19 @@ def test_an_endpoint_of_ones_own_speaks_chat_completions(vendor: Vendor, google:
     assert vendor.calls.count("content") == 1, "the refusal is believed once"
 
 
+def test_an_endpoint_that_answers_with_nothing_is_named(
+    vendor: Vendor, google: Provider, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    vendor.habits.chats = True
+    model = google.model("projects/loopback/locations/us-central1/endpoints/own1")
+    model.chat(HELLO)
+    monkeypatch.setattr("unift_google._model.rest", lambda *given, **more: {"choices": []})
+    with pytest.raises(ProviderError) as caught:
+        model.chat(HELLO)
+    assert caught.value.code == "no_completion"
+    assert "endpoints/own1" in caught.value.where
+
+
 def test_a_model_that_is_not_there_and_a_message_that_has_no_place(
     vendor: Vendor, google: Provider
 ) -> None:
