@@ -8,6 +8,14 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
+
+# A busy machine is no fault of the code: properties have no clock, and draw the same examples
+# every time. `pytest --hypothesis-profile=default` draws new ones.
+settings.register_profile(
+    "unift", deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow]
+)
+settings.load_profile("unift")
 
 ECHO = Path(__file__).parent / "conformance" / "echo"
 

@@ -212,6 +212,26 @@ def test_followers_in_two_processes_see_the_same(capitals: str) -> None:
     assert theirs == mine
 
 
+def test_a_slow_look_does_not_undo_a_resume(capitals: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its answer is from before the failure, the resume and the new start that others saw."""
+    from unift_echo import Echo
+
+    run, real = start(capitals, fail_at=2, steps=9), Echo.poll
+    run.refresh()
+
+    def slow(self: Echo, handle: Any) -> Any:
+        monkeypatch.setattr(Echo, "poll", real)
+        old = real(self, handle)
+        assert old.state is State.FAILED
+        unift.run(run.id).resume().refresh()
+        return old
+
+    monkeypatch.setattr(Echo, "poll", slow)
+    assert run.refresh().state is State.RUNNING
+    assert unift.run(run.id).failure is None
+    run.wait()
+
+
 def test_the_beginning_of_an_id_is_enough(capitals: str) -> None:
     run = start(capitals)
     assert unift.run(run.id[:6]).id == run.id

@@ -20,6 +20,10 @@ def main() -> None:
         sys.exit(fail(error, as_json))
     except KeyboardInterrupt:
         sys.stderr.write("\nInterrupted.\n")
+        if as_json:  # a document is promised, whatever happens
+            from unift.cli._output import fail
+
+            fail(UniftError("Interrupted.", code="interrupted"), as_json=True)
         sys.exit(130)
     except BrokenPipeError:
         # The reader went away (`unift runs list | head`); that is not an error of ours.

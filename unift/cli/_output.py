@@ -18,9 +18,18 @@ Json = Annotated[
     bool, typer.Option("--json", help="One JSON document on stdout, everything else on stderr.")
 ]
 
-# No emoji: "demo:train:3" is a place, not a tram.
-out = Console(highlight=False, soft_wrap=True, emoji=False)
-err = Console(stderr=True, highlight=False, soft_wrap=True, emoji=False)
+
+def _console(stderr: bool = False) -> Console:
+    """No emoji: "demo:train:3" is a place, not a tram. No markup: nor is "unift[local]" a style."""
+    # A file or a pipe has no width of its own, and nobody can pull it wider.
+    stream = sys.stderr if stderr else sys.stdout
+    width = None if stream.isatty() else 160
+    return Console(
+        stderr=stderr, width=width, highlight=False, soft_wrap=True, emoji=False, markup=False
+    )
+
+
+out, err = _console(), _console(stderr=True)
 
 
 def emit(document: dict[str, Any]) -> None:

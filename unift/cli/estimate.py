@@ -153,14 +153,11 @@ def _why_not(rows: list[dict[str, Any]], budget: float | None, deadline: float |
 
 def show(found: Estimate) -> None:
     """One line a provider, then what the figures rest on."""
-    from rich.console import Console
     from rich.table import Table
 
     document = found.as_dict()
     running = any(row["usd_per_month"] is not None for row in document["rows"])
-    # A file or a pipe has no width of its own.
-    place = out if out.is_terminal else Console(file=out.file, width=160, highlight=False)
-    ends = any(row["ends_on"] for row in document["rows"]) and place.width >= 110
+    ends = any(row["ends_on"] for row in document["rows"]) and out.width >= 110
     names = ["provider", "model", "fits", "GiB", "hours", "USD"]
     names += ["USD/1,000", "USD/month"] if running else []
     table = Table(
@@ -191,7 +188,7 @@ def show(found: Estimate) -> None:
             {True: "yes", False: "no", None: "-"}[row["weights_yours"]],
             *([row["ends_on"] or "-"] if ends else []),
         )
-    place.print(table)
+    out.print(table)
     _notes("what this rests on", {row["provider"]: row["assumptions"] for row in document["rows"]})
     _notes(
         "sources",

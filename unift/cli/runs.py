@@ -63,7 +63,8 @@ def show(run_id: Id, json: Json = False) -> None:
     if json:
         emit(document)
         return
-    out.print(f"[bold]{run.id}[/]  {run.status}  {run.provider}  on {document['base']}")
+    out.print(run.id, style="bold", end="  ")
+    out.print(f"{run.status}  {run.provider}  on {document['base']}")
     if document["message"]:
         out.print(document["message"], markup=False)
     for line in _progress(document):

@@ -139,7 +139,7 @@ class Run:
         if status.state is State.SUCCEEDED:
             fields["artifact"] = provider.fetch(row.handle)
         try:
-            self._row = self._store.update(self.id, status.state, expect=[row.state], **fields)
+            self._row = self._store.update(self.id, status.state, seen=row, **fields)
         except RunError as error:
             if error.code != "run_moved_on":
                 raise

@@ -193,16 +193,22 @@ class Store:
         state: State | None = None,
         *,
         expect: Iterable[State] | None = None,
+        seen: Row | None = None,
         **fields: Any,
     ) -> Row:
         """Move a run to a state and set fields, in one transaction.
 
         `expect` makes it a compare-and-set: when the run is in none of these states any more
-        (another process was quicker), nothing is written and RunError is raised.
+        (another process was quicker), nothing is written and RunError is raised. `seen` is the
+        same for a row that nobody may have changed since: a state alone can come back, as
+        `running` does after a failure and a resume.
         """
         with self._open(write=True) as db:
-            old = State(db.execute("SELECT state FROM runs WHERE id=?", (run_id,)).fetchone()[0])
-            if expect is not None and old not in set(expect):
+            query = "SELECT state, updated FROM runs WHERE id=?"
+            state_now, updated = db.execute(query, (run_id,)).fetchone()
+            old = State(state_now)
+            moved = seen is not None and datetime.fromisoformat(updated) != seen.updated
+            if moved or (expect is not None and old not in set(expect)):
                 raise RunError(
                     f"The run is {old} by now; another process was quicker.",
                     code="run_moved_on",
