@@ -13,18 +13,18 @@ def main() -> None:
     try:
         from unift.cli._app import app  # within the try: Ctrl-C may come while this loads
 
-        sys.exit(app(standalone_mode=False) or 0)
+        status = app(standalone_mode=False) or 0
+        if status == 130:  # typer's word for Ctrl-C while a command works
+            raise KeyboardInterrupt
+        sys.exit(status)
     except UniftError as error:
         from unift.cli._output import fail
 
         sys.exit(fail(error, as_json))
     except KeyboardInterrupt:
-        sys.stderr.write("\nInterrupted.\n")
-        if as_json:  # a document is promised, whatever happens
-            from unift.cli._output import fail
+        from unift.cli._output import interrupted
 
-            fail(UniftError("Interrupted.", code="interrupted"), as_json=True)
-        sys.exit(130)
+        sys.exit(interrupted(as_json))
     except BrokenPipeError:
         # The reader went away (`unift runs list | head`); that is not an error of ours.
         sys.stderr.close()

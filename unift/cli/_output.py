@@ -52,12 +52,20 @@ def fail_usage(error: TyperException, as_json: bool) -> int:
     return fail(UsageError(error.format_message(), where=where, fix=f"{where} --help"), as_json)
 
 
+def interrupted(as_json: bool) -> int:
+    """Ctrl-C: a document is promised whatever happens, so there is one."""
+    sys.stderr.write("Interrupted.\n")
+    if as_json:
+        emit({"error": UniftError("Interrupted.", code="interrupted").as_dict()})
+    return 130
+
+
 def fail_unexpected(error: Exception, as_json: bool) -> int:
     """A defect of ours, or a world nobody thought of: keep the traceback, show a sentence."""
     if isinstance(error, typer.Exit):
         return error.exit_code
     if isinstance(error, typer.Abort):
-        return 130
+        return interrupted(as_json)
     if isinstance(error, TyperException):
         return fail_usage(error, as_json)
     log = _log(error)

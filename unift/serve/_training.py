@@ -154,7 +154,8 @@ def router(base: str, source: str, shelf: Shelf, store: Store, conductor: Conduc
         if state.finished or (wish == "resume" and not paused) or (wish == "pause" and paused):
             now = view(found)["status"]
             raise ApiError(400, f"The job is {now}; it cannot {wish}.", "invalid_state")
-        shelf.wish(found.run, wish)
+        if not shelf.wish(found.run, wish):
+            raise ApiError(400, f"The job is being cancelled; it cannot {wish}.", "invalid_state")
         conductor.wake()
         return view(known_job(job_id, who))
 
