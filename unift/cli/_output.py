@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 import sys
 import traceback
 from datetime import UTC, datetime
-from typing import Annotated, Any
+from typing import Annotated, Any, NoReturn
 
 import typer
 from rich.console import Console
@@ -19,12 +21,23 @@ Json = Annotated[
 ]
 
 
+def _nobody_reads() -> NoReturn:
+    """The reader went away (``unift runs list | head``); that is no error of ours."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # for what is unwritten
+    raise SystemExit(0)
+
+
+class _Plain(Console):
+    def on_broken_pipe(self) -> None:
+        _nobody_reads()
+
+
 def _console(stderr: bool = False) -> Console:
     """No emoji: "demo:train:3" is a place, not a tram. No markup: nor is "unift[local]" a style."""
     # A file or a pipe has no width of its own, and nobody can pull it wider.
     stream = sys.stderr if stderr else sys.stdout
     width = None if stream.isatty() else 160
-    return Console(
+    return _Plain(
         stderr=stderr, width=width, highlight=False, soft_wrap=True, emoji=False, markup=False
     )
 
@@ -34,7 +47,12 @@ out, err = _console(), _console(stderr=True)
 
 def emit(document: dict[str, Any]) -> None:
     """Write the one JSON document of a command."""
-    sys.stdout.write(json.dumps(document, ensure_ascii=False, indent=2, default=str) + "\n")
+    narrow = (sys.stdout.encoding or "").lower().replace("-", "") != "utf8"
+    try:
+        sys.stdout.write(json.dumps(document, ensure_ascii=narrow, indent=2, default=str) + "\n")
+        sys.stdout.flush()
+    except BrokenPipeError:
+        _nobody_reads()
 
 
 def fail(error: UniftError, as_json: bool) -> int:
@@ -68,6 +86,8 @@ def fail_unexpected(error: Exception, as_json: bool) -> int:
         return interrupted(as_json)
     if isinstance(error, TyperException):
         return fail_usage(error, as_json)
+    if isinstance(error, OSError) and (known := _of_the_system(error)):
+        return fail(known, as_json)
     log = _log(error)
     return fail(
         UniftError(
@@ -78,6 +98,24 @@ def fail_unexpected(error: Exception, as_json: bool) -> int:
         ),
         as_json,
     )
+
+
+def _of_the_system(error: OSError) -> UniftError | None:
+    """What a disk or a path is to blame for; None for anything that may be our defect."""
+    said = f"{error.strerror}."
+    where = str(error.filename or "")
+    if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+        return UniftError(
+            f"It could not be written: {said}",
+            code="disk_full",
+            where=where or "disk",
+            fix="free some space, or set UNIFT_HOME (or the output) to another disk",
+        )
+    if where and error.errno in (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENAMETOOLONG):
+        return UsageError(
+            said, code="not_accessible", where=where, fix="check the path and its permissions"
+        )
+    return None
 
 
 def _paragraph(error: UniftError) -> None:
