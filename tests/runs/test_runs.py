@@ -248,6 +248,20 @@ def test_a_broken_store_is_explained(home: Path) -> None:
     assert caught.value.fix
 
 
+def test_one_bad_record_does_not_hide_the_others(capitals: str, home: Path) -> None:
+    good, bad, odd = (start(capitals).wait() for _ in range(3))
+    with sqlite3.connect(home / "runs.db") as db:
+        db.execute("UPDATE runs SET plan='{}' WHERE id=?", (bad.id,))
+        db.execute("UPDATE events SET data='{' WHERE run=? AND seq=2", (odd.id,))
+    db.close()
+    assert [run.id for run in unift.runs()] == [odd.id, good.id]
+    assert Store().unreadable() == [bad.id]
+    assert len(list(odd.events())) == len(list(good.events()))
+    with pytest.raises(UsageError, match="cannot be read") as caught:
+        unift.run(bad.id)
+    assert bad.id in caught.value.where
+
+
 def test_a_store_from_the_future_is_refused(home: Path) -> None:
     Store()
     with sqlite3.connect(home / "runs.db") as db:
