@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import errno
 import json
+import math
 import os
 import sys
 import traceback
 from datetime import UTC, datetime
-from typing import Annotated, Any, NoReturn
+from typing import Annotated, Any, NoReturn, cast
 
 import typer
 from rich.console import Console
@@ -48,11 +49,23 @@ out, err = _console(), _console(stderr=True)
 def emit(document: dict[str, Any]) -> None:
     """Write the one JSON document of a command."""
     narrow = (sys.stdout.encoding or "").lower().replace("-", "") != "utf8"
+    text = json.dumps(_finite(document), ensure_ascii=narrow, indent=2, default=str)
     try:
-        sys.stdout.write(json.dumps(document, ensure_ascii=narrow, indent=2, default=str) + "\n")
+        sys.stdout.write(text + "\n")
         sys.stdout.flush()
     except BrokenPipeError:
         _nobody_reads()
+
+
+def _finite(value: Any) -> Any:
+    """JSON has no word for the loss of a run that diverged: null."""
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, dict):
+        return {key: _finite(one) for key, one in cast("dict[Any, Any]", value).items()}
+    if isinstance(value, list | tuple):
+        return [_finite(one) for one in cast("list[Any]", value)]
+    return value
 
 
 def fail(error: UniftError, as_json: bool) -> int:
