@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import threading
 from collections.abc import Callable, Generator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from email.utils import parsedate_to_datetime
 from typing import Any, TypeVar
 
@@ -31,8 +31,16 @@ def connect(site: Site, timeout: float = 60.0) -> openai.OpenAI:
     return _open(site.url, site.key(), timeout)
 
 
+class _Http(openai.DefaultHttpxClient):
+    """Closed when it is forgotten, as the SDK's own is."""
+
+    def __del__(self) -> None:
+        with suppress(Exception):
+            self.close()
+
+
 def _open(url: str, key: str, timeout: float) -> openai.OpenAI:
-    http = openai.DefaultHttpxClient(event_hooks={"response": [no_page]})
+    http = _Http(event_hooks={"response": [no_page]})
     return openai.OpenAI(
         base_url=url, api_key=key, max_retries=0, timeout=timeout, http_client=http
     )

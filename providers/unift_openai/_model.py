@@ -11,7 +11,7 @@ import openai
 
 from unift.errors import ProviderError, UsageError
 from unift.holdings import Busy, Completion
-from unift.provider import Messages, Reply, Sampling
+from unift.provider import Messages, Reply, Sampling, check_messages
 from unift.remote import ask_many
 from unift_openai._calls import connect, our_words, politely, retry_after, transient, translate
 from unift_openai.hosts import Site
@@ -49,6 +49,7 @@ class HostedModel:
         tools: Messages | None = None,
     ) -> Reply:
         """Answer one conversation; `tools` are declarations as OpenAI writes them."""
+        check_messages(messages)
         wanted = sampling or Sampling()
         began = time.perf_counter()
         with our_words(self._place, f"model {self._model}"):
