@@ -30,6 +30,7 @@ os.environ.setdefault("WANDB_DISABLED", "true")
 import torch
 from _build import build
 from _configs import config_of
+from _host import speed as host_speed
 from _time_configs import EVERY, Timed, groups
 from _train import _adapt, make_trainer
 from datasets import Dataset
@@ -80,29 +81,6 @@ class Marks(TrainerCallback):
             pairs = zip(self.marks, self.marks[1:], strict=False)
             return [round(a.elapsed_time(b) / 1e3, 5) for a, b in pairs]
         return [round(b - a, 5) for a, b in zip(self.marks, self.marks[1:], strict=False)]
-
-
-def host_speed(device: str) -> dict[str, float]:
-    """Seconds of a fixed loop of Python, and of 400 small kernels launched one after another: how
-    fast the processor is that a launch-bound step waits for. The best of five."""
-
-    def loop() -> float:
-        began = time.perf_counter()
-        total = 0
-        for number in range(100_000):
-            total += number
-        return time.perf_counter() - began
-
-    def launches() -> float:
-        began = time.perf_counter()
-        for _ in range(400):
-            small.add_(1)
-        return time.perf_counter() - began
-
-    small = torch.zeros(8, device=device)
-    launches()
-    found = {"loop": min(loop() for _ in range(5)), "launches": min(launches() for _ in range(5))}
-    return {name: round(value, 5) for name, value in found.items()}
 
 
 class Counting:

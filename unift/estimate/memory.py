@@ -76,8 +76,9 @@ _SHORT = ("loss", "layer_workspace")
 
 # Half-width of the interval around `allocated`: the worst of the measured grid is 3% off. What was
 # measured on few models (experts, states in 8 bits, compiled layers, FSDP2) gets more, what was not
-# measured or once (DoRA, a CPU) still more, and most ZeRO-1 and -2: 12% under in the one row.
-_INTERVAL, _FEW, _UNSEEN, _ZERO = 0.03, 0.06, 0.10, 0.15
+# measured or once (DoRA, a CPU) still more, and most gradients that are reduced in buckets, whose
+# old ones may be gone early (`_sharding.shard`), and ZeRO-2, which was never measured.
+_INTERVAL, _FEW, _UNSEEN, _BUCKETS = 0.03, 0.06, 0.10, 0.15
 
 
 @dataclass(frozen=True, slots=True)
@@ -235,8 +236,8 @@ def estimate_memory(
     width = _FEW if few else _INTERVAL
     if run.dora or device == "cpu":
         width = _UNSEEN
-    if run.sharding in ("zero1", "zero2"):
-        width = _ZERO
+    if devices > 1 and run.full and run.sharding != "fsdp":
+        width = _BUCKETS
     return Memory(
         terms=terms,
         allocated_gib=allocated,
