@@ -43,7 +43,7 @@ three sessions differed: by 0.86 and 1.39 times the first (fitted with the speed
 the same step could take up to twice as long as the one before; *spread* is the slowest over the
 fastest step of like work. Rows whose spread is above 20% are counted by themselves; this line was
 drawn after the errors were known. A run corrects its own estimate after a minute, and that of the
-next one like it (`unift/estimate/_paces.py`).
+next one like it (`unift/estimate/paces.py`).
 
 Errors are estimate over measurement, less 1; negative: too short. **miss**: off by more than 15%.
 """

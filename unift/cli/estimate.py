@@ -31,6 +31,9 @@ def command(
     gpu: Annotated[str | None, typer.Option(help="For local training, e.g. h100-sxm-80gb.")] = None,
     usd_per_hour: Annotated[float | None, typer.Option(help="What your GPU costs.")] = None,
     rank: Annotated[int, typer.Option(help="Rank of the adapter.")] = 16,
+    target: Annotated[
+        list[str] | None, typer.Option(help="Module that gets an adapter; may be repeated.")
+    ] = None,
     max_length: Annotated[int | None, typer.Option(help="Tokens per row.")] = None,
     watts: Annotated[float | None, typer.Option(help="What your own hardware draws.")] = None,
     usd_per_kwh: Annotated[float | None, typer.Option(help="Your price of electricity.")] = None,
@@ -82,6 +85,7 @@ def command(
         gpu=gpu,
         usd_per_hour=usd_per_hour,
         rank=rank,
+        targets=target,
         max_length=max_length,
         watts=watts,
         usd_per_kwh=usd_per_kwh,
@@ -192,6 +196,7 @@ def show(found: Estimate) -> None:
             *([row["ends_on"] or "-"] if ends else []),
         )
     place.print(table)
+    _to_fit(document["rows"])
     _notes("what this rests on", {row["provider"]: row["assumptions"] for row in document["rows"]})
     _notes(
         "sources",
@@ -202,6 +207,23 @@ def show(found: Estimate) -> None:
 
         said = [break_even_words(found.break_even), *found.break_even["assumptions"]]
         out.print("\nbreak-even: " + "; ".join(said), markup=False)
+
+
+def _to_fit(rows: list[dict[str, Any]]) -> None:
+    """Of each way that does not fit, what it needs, what of it is largest, and what would fit."""
+    short = [row for row in rows if row["fits"] is False and row["memory"]]
+    if short:
+        out.print("\nwhat does not fit, and what would", style="bold")
+    for row in short:
+        memory = row["memory"]
+        largest = memory["largest"]
+        size = memory["terms"][largest]
+        out.print(
+            f"  {row['provider']}: {memory['device_gib']:.1f} GiB of {row['usable_gib']:.1f} in "
+            f"all, of which some stays free; the largest part is {largest.replace('_', ' ')}, "
+            f"{size:.1f}; {row['advice']}",
+            markup=False,
+        )
 
 
 def _notes(title: str, by_provider: dict[str, list[str]]) -> None:

@@ -78,7 +78,7 @@ _SHORT = ("loss", "layer_workspace")
 # measured on few models (experts, states in 8 bits, compiled layers, FSDP2) gets more, what was not
 # measured or once (DoRA, a CPU) still more, and most gradients that are reduced in buckets, whose
 # old ones may be gone early (`_sharding.shard`), and ZeRO-2, which was never measured.
-_INTERVAL, _FEW, _UNSEEN, _BUCKETS = 0.03, 0.06, 0.10, 0.15
+_INTERVAL, _FEW, _UNSEEN, _BUCKETS = 0.03, 0.06, 0.10, 0.18
 
 
 @dataclass(frozen=True, slots=True)
