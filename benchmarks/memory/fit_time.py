@@ -45,8 +45,8 @@ def main() -> None:
         )
 
     def host(one: Row, logs: np.ndarray) -> float:
-        """Of the last two sessions beside the first."""
-        return float(np.exp((0.0, *logs[len(names) :])[one.session]))
+        """Of the second and third session beside the first, as which later ones count."""
+        return float(np.exp((0.0, *logs[len(names) :], 0.0)[one.session]))
 
     def off(logs: np.ndarray) -> np.ndarray:
         now = speeds(logs[: len(names)])
