@@ -182,8 +182,12 @@ def show(found: Estimate) -> None:
             row["model"] + (f"\nends {row['ends_on']}" if row["ends_on"] and not ends else ""),
             {True: "yes", False: "no", None: "-"}[row["fits"]],
             _number(memory.get("reserved_gib"), ".1f"),
-            _number(row["hours"], ".3g"),
-            _number(row["price_usd"], ",.2f"),
+            # What does not fit takes no time there; the document has what it would take.
+            *(
+                ["-", "-"]
+                if row["fits"] is False
+                else [_number(row["hours"], ".3g"), _number(row["price_usd"], ",.2f")]
+            ),
             *(
                 [
                     _number(row["usd_per_1000_answers"], ",.2f"),
@@ -196,7 +200,7 @@ def show(found: Estimate) -> None:
             *([row["ends_on"] or "-"] if ends else []),
         )
     place.print(table)
-    _to_fit(document["rows"])
+    _advice(document["rows"])
     _notes("what this rests on", {row["provider"]: row["assumptions"] for row in document["rows"]})
     _notes(
         "sources",
@@ -209,21 +213,24 @@ def show(found: Estimate) -> None:
         out.print("\nbreak-even: " + "; ".join(said), markup=False)
 
 
-def _to_fit(rows: list[dict[str, Any]]) -> None:
-    """Of each way that does not fit, what it needs, what of it is largest, and what would fit."""
-    short = [row for row in rows if row["fits"] is False and row["memory"]]
-    if short:
-        out.print("\nwhat does not fit, and what would", style="bold")
-    for row in short:
+def _advice(rows: list[dict[str, Any]]) -> None:
+    """Of each way that does not fit, what it needs, what of it is largest, and what would fit; of
+    others what would need less."""
+    from unift.estimate.planner import MARGIN
+
+    advised = [row for row in rows if row["memory"] and row["advice"]]
+    if advised:
+        out.print("\nadvice", style="bold")
+    for row in advised:
         memory = row["memory"]
-        largest = memory["largest"]
-        size = memory["terms"][largest]
-        out.print(
-            f"  {row['provider']}: {memory['device_gib']:.1f} GiB of {row['usable_gib']:.1f} in "
-            f"all, of which some stays free; the largest part is {largest.replace('_', ' ')}, "
-            f"{size:.1f}; {row['advice']}",
-            markup=False,
+        largest = memory["largest"].replace("_", " ")
+        need = (
+            f"needs {memory['device_gib']:.1f} GiB, {largest} most of all "
+            f"({memory['terms'][memory['largest']]:.1f}); there are {row['usable_gib']:.1f}, of "
+            f"which {MARGIN:.0%} stay free; "
         )
+        said = row["advice"] if row["fits"] else need + row["advice"]
+        out.print(f"  {row['provider']}: {said}", markup=False)
 
 
 def _notes(title: str, by_provider: dict[str, list[str]]) -> None:

@@ -13,6 +13,9 @@ from unift.estimate.memory import Checkpointing, Tuning
 from unift.estimate.planner import MARGIN
 from unift.estimate.time import Duration
 
+# Less memory than this share is no advice.
+_WORTH = 0.05
+
 
 def to_fit(
     shape: Shape,
@@ -43,7 +46,10 @@ def to_fit(
         if place.kind == "cuda" and memory.device_gib <= card.usable_gib * (1 - MARGIN):
             options.append(f"use gpu={card.id} ({card.usable_gib:.0f} GiB)")
             break
-    return ", or ".join(options) or "no single GPU of the catalogue is large enough: smaller model"
+    return ", or ".join(options) or (
+        "no GPU of the catalogue is large enough, and unift trains on one: take a smaller model, "
+        "or a vendor"
+    )
 
 
 def of_experts(
@@ -68,10 +74,13 @@ def of_experts(
     free = _free(settings, setup)
     need = _need(shape, tuning, place, work, free)
     own = replace(free, targets=narrow)
+    least = _need(shape, tuning, place, work, own)
+    if least > need * (1 - _WORTH):
+        return ""
     other = setup_of(shape, place, work, own, tuning)
     trained = memory_of(shape, tuning, place, own, other).trainable
     less = duration_of(shape, tuning, place, work, own, other, trained)
-    costs, saves = f"from {need:.1f} GiB", f"from {_need(shape, tuning, place, work, own):.1f} GiB"
+    costs, saves = f"from {need:.1f} GiB", f"from {least:.1f} GiB"
     if duration is not None and less is not None:
         costs += f", {duration.hours:.2g} hours"
         saves += f", {less.hours:.2g} hours"

@@ -90,6 +90,14 @@ def shape_of(config: Mapping[str, Any], where: str) -> Shape:
     tied = text.get("tie_word_embeddings", top.get("tie_word_embeddings"))
     layers = read.number("num_hidden_layers")
     window, window_layers = _window(text, kind, layers)
+    key_heads = read.number("num_key_value_heads", heads)
+    if heads % key_heads:
+        raise UsageError(
+            f"{heads} query heads cannot share {key_heads} heads of keys evenly.",
+            code="bad_config",
+            where=f"{where}: num_key_value_heads",
+            fix="use the config.json that came with the model",
+        )
     shape = Shape(
         family=kind,
         vocab=read.number("vocab_size"),
@@ -97,7 +105,7 @@ def shape_of(config: Mapping[str, Any], where: str) -> Shape:
         mlp=read.number("intermediate_size"),
         layers=layers,
         heads=heads,
-        kv_heads=read.number("num_key_value_heads", heads),
+        kv_heads=key_heads,
         head_dim=read.optional("head_dim") or hidden // heads,
         tied=bool(kind in _TIED_BY_DEFAULT if tied is None else tied),
         layer_norms=norms,
@@ -109,6 +117,7 @@ def shape_of(config: Mapping[str, Any], where: str) -> Shape:
         window_layers=window_layers,
         context=read.optional("max_position_embeddings") or None,
         vision=_vision(top, hidden, where),
+        stored=_stored(top),
     )
     if kind in ("deepseek_v2", "deepseek_v3"):
         return _deepseek(shape, read)
@@ -128,6 +137,13 @@ def _fix(kind: str) -> str:
     if near:
         return f"did you mean '{near[0]}'?"
     return f"known are {', '.join(sorted(_FAMILIES))}; {_WITHOUT_FORMULA}"
+
+
+def _stored(top: Mapping[str, Any]) -> str:
+    """How the weights are quantised on disk: fp8, awq, ...; empty where they are not."""
+    found = top.get("quantization_config")
+    method = cast("dict[str, Any]", found).get("quant_method") if isinstance(found, dict) else None
+    return str(method or "")
 
 
 def _expert_key(text: Mapping[str, Any]) -> str | None:

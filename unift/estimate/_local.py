@@ -52,8 +52,6 @@ def local_row(provider: str, base: Base, work: Workload, settings: LocalSettings
         f"checkpointing {_recomputed(setup)}",
         f"shape from {base.origin}",
     ]
-    experts = of_experts(shape, tuning, place, work, settings, setup, duration)
-    notes += [experts] if experts else []
     if duration is not None:
         notes += duration.assumptions
     else:
@@ -96,7 +94,9 @@ def local_row(provider: str, base: Base, work: Workload, settings: LocalSettings
         price_high_usd=cost.high if cost else None,
         hardware=place.name,
         usable_gib=place.usable_gib,
-        advice="" if fits else to_fit(shape, tuning, place, work, settings, setup),
+        advice=of_experts(shape, tuning, place, work, settings, setup, duration)
+        if fits
+        else to_fit(shape, tuning, place, work, settings, setup),
         weights_yours=True,
         running_usd_per_hour=rent,
         assumptions=tuple([*notes, *(cost.assumptions if cost else ())]),
@@ -125,6 +125,11 @@ def local_row(provider: str, base: Base, work: Workload, settings: LocalSettings
 def _unmeasured(shape: Shape, setup: Setup) -> list[str]:
     """What of the memory stands on few measurements or on none."""
     found: list[str] = []
+    if shape.stored:
+        found.append(
+            f"memory: the weights are stored in {shape.stored}, but counted as those of the model "
+            "that was not quantised: that one is to be trained"
+        )
     if shape.experts:
         found.append(
             "time: of expert models 4 of 12 held-out steps were within 15%; half of a full "

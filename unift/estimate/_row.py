@@ -17,10 +17,10 @@ from unift.estimate.time import Duration
 class Row:
     """One way to train. None means unknown or not applicable, never zero.
 
-    `fits` is None where the vendor sees to it; `price_usd` is the typical price, `low` and `high`
-    bound it; `usd_per_1000_answers` and `usd_per_month` need `traffic`, as does
-    `untuned_usd_per_1000_answers`, what the vendor asks for answers of the model as it is;
-    `ends_on` is the day on which the model stops answering there.
+    `fits` is None where the vendor sees to it; `advice` says what would fit, or what would need
+    less; `price_usd` is the typical price, `low` and `high` bound it; `usd_per_1000_answers` and
+    `usd_per_month` need `traffic`, as does `untuned_usd_per_1000_answers`, what the vendor asks for
+    answers of the model as it is; `ends_on` is the day on which the model stops answering there.
     """
 
     provider: str

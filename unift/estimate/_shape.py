@@ -72,7 +72,7 @@ class Shape:
 
     ``experts`` is 0 for a dense model; with experts, ``mlp`` is the width of one expert and
     ``shared_mlp`` the width of the part that every token passes. ``window_layers`` of the layers
-    see only the last ``window`` tokens.
+    see only the last ``window`` tokens. ``stored`` names the quantisation of the files, if any.
     """
 
     family: str
@@ -100,6 +100,7 @@ class Shape:
     context: int | None = None
     latent: Latent | None = None
     vision: Vision | None = None
+    stored: str = ""
 
     @classmethod
     def from_config(cls, config: Mapping[str, Any], *, where: str = "config.json") -> Shape:
