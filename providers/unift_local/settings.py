@@ -177,9 +177,21 @@ def adapter_settings(settings: Settings, spec: TrainSpec, base: BaseModelFiles) 
         "targets",
         None if targets is None else list(targets),
         list(known) or "all-linear",
-        "all attention and MLP projections",
+        _why_all(base, known),
         "model",
     )
+
+
+def _why_all(base: BaseModelFiles, known: Sequence[str]) -> str:
+    """The reason for adapters everywhere; of experts, that leaving them out would be cheaper."""
+    text: dict[str, Any] = {**base.config, **base.config.get("text_config", {})}
+    experts = any(text.get(key) for key in ("num_experts", "num_local_experts", "n_routed_experts"))
+    if experts and {"gate_proj", "w1"} & set(known):
+        return (
+            "all attention projections and every expert, which learns more than attention alone; "
+            "the estimate says what leaving the experts out would save, and how"
+        )
+    return "all attention and MLP projections"
 
 
 def _check_targets(targets: Sequence[str], base: BaseModelFiles) -> None:

@@ -46,6 +46,7 @@ CASES: list[tuple[str, dict[str, Any], str, dict[str, Any]]] = [
     ("adapters, everything recomputed", LLAMA, "lora", {}),
     ("full, two passes", LLAMA, "full", {"dtype": "mixed", "passes": 2, **NONE}),
     ("adapters on experts", EXPERTS, "lora", {"targets": "default", **NONE}),
+    ("experts in float32", EXPERTS, "full", {"dtype": "mixed", **NONE}),
 ]
 
 

@@ -121,6 +121,9 @@ def _mlp(shape: Shape, run: Training) -> float:
         routed = shape.experts_per_token * (w * shape.hidden + 34)
         if run.full or run.adapts_experts(shape):  # inputs of the experts' own products
             routed += shape.experts_per_token * w * (shape.hidden + shape.mlp)
+        wider = run.expert_width - w  # gate, up, their product; what goes in and comes out
+        routed += shape.experts_per_token * wider * (4 * shape.mlp + 2 * shape.hidden)
+        routed += w * shape.hidden if wider else 0  # the router computes in 16 bits
         total += share * (routed + 4.0 * shape.experts)
     return total
 
@@ -251,8 +254,9 @@ def _expert_transient(shape: Shape, run: Training) -> float:
     the routing weights, one more where that is wider than the arithmetic's; or, in the MLP, three
     of its width."""
     w, back = run.width, 4 if shape.family in _WIDE_ROUTERS or run.mixed else run.width
-    weighted = shape.experts_per_token * shape.hidden * (3.0 * back + (w if back > w else 0))
-    return max(weighted, 3.0 * shape.widest_mlp * w) + shape.hidden * run.stream
+    weighted = 3.0 * back + (w if back > run.expert_width else 0)
+    weighted *= shape.experts_per_token * shape.hidden
+    return max(weighted, 3.0 * shape.widest_mlp * run.expert_width) + shape.hidden * run.stream
 
 
 def dora_bytes(shape: Shape, run: Training) -> float:

@@ -88,6 +88,12 @@ class Training:
         return self.tuning == "full"
 
     @property
+    def expert_width(self) -> int:
+        """Bytes a number of what experts compute with: their grouped product takes the type of the
+        weights, and autocast leaves it alone (transformers 5.17 ``integrations/moe.py``)."""
+        return 4 if self.full and self.mixed else self.width
+
+    @property
     def mixed(self) -> bool:
         """Float32 weights under autocast, so that every projection casts its own input."""
         return self.stream != self.width
