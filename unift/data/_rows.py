@@ -156,8 +156,12 @@ def _role_number(role: str) -> int:
     return hash((role,)) & _ALL_BITS
 
 
-def plain_rows(block: Block, shape: Shape = CHAT) -> PlainRows:
-    """Find the rows of a block that are plain; the rest is for a closer look."""
+def plain_rows(block: Block, shape: Shape = CHAT, weighted: bool = True) -> PlainRows:
+    """Find the rows of a block that are plain; the rest is for a closer look.
+
+    Args:
+        weighted: A row with a weight may be plain.
+    """
     if len(block.data) > _LARGEST:
         return PlainRows()
     found = decode(block, shape)
@@ -165,6 +169,8 @@ def plain_rows(block: Block, shape: Shape = CHAT) -> PlainRows:
         return PlainRows()
     look = _Look(block, found, shape)
     faulty = look.faulty()
+    if not weighted:
+        faulty.update(look.weighted)
     if not faulty:
         return look.plain
     keep = [at for at in range(len(found.rows)) if at not in faulty]
@@ -244,7 +250,7 @@ class _Look:
             more = np.fromiter(map(shape.more, found.decoded), np.int64, len(found.rows))
             self._quotes += 2 * more
             self._exact = self._all and int(self._quotes.sum()) == there
-        self._weighted: list[int] = np.flatnonzero(more).tolist() if shape.weights else []
+        self.weighted: list[int] = np.flatnonzero(more).tolist() if shape.weights else []
 
     def faulty(self) -> set[int]:
         """Positions of the rows that have a fault."""
@@ -262,7 +268,7 @@ class _Look:
 
     def _odd(self) -> set[int]:
         """Positions of rows with a trace of a fault."""
-        odd = set(self._weighted)
+        odd = set(self.weighted)
         texts = self.plain.texts
         if not self.plain.lengths.all() or any(map(str.isspace, self._asked())):
             odd.update(self._owners([not text or text.isspace() for text in texts]))

@@ -15,6 +15,7 @@ import numpy as np
 
 from unift.data._deep import Deep
 from unift.data._finding import Path as JsonPath
+from unift.data._fit import Fit
 from unift.data._layout import layout
 from unift.data._lengths import Lengths
 from unift.data._lines import Block, blocks
@@ -27,6 +28,7 @@ from unift.data._shapes import SHAPES
 from unift.data._sink import Sink
 from unift.data._tokens import Counter, Counts
 from unift.data._whole import Signatures
+from unift.data.codes import explain
 from unift.data.formats import Format, detect
 
 # Blocks whose tokens may be under way while the next ones are read; bounds the memory.
@@ -134,6 +136,7 @@ class Scan:
         watched: The lowest limit that anybody has; None for no limit.
         on_images: Called with (file, line, images) of rows that have images.
         form: Format of the rows; None to look.
+        fit: Made for the format of the rows: what they lose on their way to a vendor.
         deep: What takes a closer look at every good row, if anything does.
     """
 
@@ -150,6 +153,7 @@ class Scan:
         on_images: Callable[[str, int, int], None],
         watched: int | None = None,
         form: Format | None = None,
+        fit: Callable[[Format], Fit] | None = None,
         deep: Deep | None = None,
     ) -> None:
         self._path = path
@@ -162,6 +166,9 @@ class Scan:
         self._on_images = on_images
         self._watched = watched
         self._form = form
+        self._make_fit = fit
+        self._fit: Fit | None = None
+        self._rewritten = False
         self._deep = deep
         self._waiting: deque[_Counting] = deque()
         self.result = Scanned(signatures)
@@ -203,10 +210,14 @@ class Scan:
             found, reason = detect(first_values(lines))
         self.result.format, self.result.format_reason = found.name, reason
         self._form = None if found.name == CHAT else found
+        # What nobody reads does not get into the chat rows that are made of others.
+        self._rewritten = not found.name.startswith("openai")
+        self._fit = (self._make_fit(found) or None) if self._make_fit is not None else None
 
     def _block(self, block: Block) -> None:
         shape = SHAPES.get(self.result.format)
-        fast = plain_rows(block, shape) if shape is not None else PlainRows()
+        weighted = self._fit is None or not self._fit.weights
+        fast = plain_rows(block, shape, weighted) if shape is not None else PlainRows()
         slow: list[tuple[int, Content]] = []
         if len(fast.lines) < block.count:
             quick = frozenset(fast.lines)
@@ -242,8 +253,8 @@ class Scan:
         self._count(batch)
 
     def _look(self, number: int, line: bytes) -> Content | None:
-        """The slow way. None if the row has an error."""
-        bad = False
+        """The slow way. None if the row has an error, for whoever it is one."""
+        bad = broken = False
         text: str | None = None
 
         def note(
@@ -253,7 +264,7 @@ class Scan:
             fix: str | None = None,
             at: int | None = None,
         ) -> None:
-            nonlocal bad
+            nonlocal bad, broken
             shown = text
             if len(line) > LONG and at is None:
                 shown = None  # to find the place would take the memory again
@@ -268,17 +279,42 @@ class Scan:
                 fix=fix,
                 text=shown,
                 at=at,
+                severity="warning" if code == "UD216" and self._rewritten else None,
             )
             bad = bad or severity == "error"
+            broken = broken or explain(code).severity == "error"
 
         text, row = parse(line, note)
         if row is None and (text is None or bad):
             return None
+        given = row
         if self._form is None:
             check_row(row, note)
         else:
             row = check_other(row, self._form, note)
-        return None if bad or row is None else content_of(cast("dict[str, Any]", row))
+        if broken or row is None:
+            return None
+        if self._fit is not None:
+            bad = self._loses(number, given) or bad
+        content = content_of(cast("dict[str, Any]", row))
+        if bad and content.images:
+            self._on_images(self._shown, number, content.images)
+        return None if bad else content
+
+    def _loses(self, number: int, row: Any) -> bool:
+        """Tell what has no place where the row goes; True if there is anything."""
+        assert self._fit is not None
+        losses = self._fit.losses(row)
+        for message, fix, providers in losses:
+            self._sink.add(
+                "UD907",
+                file=self._shown,
+                line=number,
+                message=message,
+                fix=fix,
+                providers=providers,
+            )
+        return bool(losses)
 
     def _count(self, batch: _Batch) -> None:
         self._waiting.append(_Counting(self._counter, batch, self._pool))
