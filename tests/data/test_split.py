@@ -67,7 +67,7 @@ def test_nothing_leaks_between_the_parts(tmp_path: Path) -> None:
     )
     assert not {"UD602", "UD603", "UD609"} & report.counts.keys()
     # Without looking for nearness, equal prompts stay together and near ones do not.
-    assert split(path, tmp_path, near=False).largest_group == 2
+    assert split(path, tmp_path / "plain", near=False).largest_group == 2
 
 
 def test_the_split_depends_on_content_and_seed_alone(tmp_path: Path) -> None:
@@ -208,3 +208,23 @@ def test_many_small_labels_do_not_change_the_shares(tmp_path: Path) -> None:
     done = split(save(tmp_path / "a.jsonl", rows), tmp_path / "out", near=False)
     assert done.labels
     assert done.rows == {"train": 240, "validation": 30, "test": 30}
+
+
+def test_an_earlier_part_with_other_rows_is_not_replaced_without_a_word(tmp_path: Path) -> None:
+    rows = [{"messages": [user(f"Question {n}?"), answer(f"Answer {n}.")]} for n in range(40)]
+    path, out = save(tmp_path / "a.jsonl", rows), tmp_path / "parts"
+    first = split(path, out, near=False)
+    before = Path(first.files["test"]).read_bytes()
+    assert split(path, out, near=False) == first, "the same parts again are fine"
+    with pytest.raises(UsageError) as caught:
+        split(path, out, near=False, seed=1)
+    assert caught.value.code == "split_exists"
+    assert "--force" in (caught.value.fix or "")
+    assert Path(first.files["test"]).read_bytes() == before
+    assert sorted(one.name for one in out.iterdir()) == [
+        "a.test.jsonl",
+        "a.train.jsonl",
+        "a.validation.jsonl",
+    ], "no drafts are left behind"
+    split(path, out, near=False, seed=1, force=True)
+    assert Path(first.files["test"]).read_bytes() != before

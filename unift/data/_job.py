@@ -244,6 +244,8 @@ class Job:
             fix = f"unift convert FILE --to {to} --out OUT" if to is not None else None
             self._limit("UD906", file, 0, message, unable, fix=fix)
         message += " unift trains on a converted copy; a vendor's own upload would refuse them."
+        if not self._asked:  # then the format that most read is enough
+            targets = dict.fromkeys(targets, CHAT)
         for to in dict.fromkeys(one for one in targets.values() if one is not None):
             self._sink.add(
                 "UD906",

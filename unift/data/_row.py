@@ -46,8 +46,8 @@ _OTHERS = {
     "text": ("plain text", "write the text as what the user says and what the assistant answers"),
 }
 
-# What people keep beside the conversation: told once a file.
-_NOTES = frozenset(
+#: What people keep beside the conversation: told once a file.
+NOTES = frozenset(
     {
         "id", "_id", "uid", "uuid", "idx", "index", "prompt_id", "question_id", "conversation_id",
         "metadata", "meta", "source", "dataset", "category", "topic", "tags", "lang", "language",
@@ -148,7 +148,7 @@ def _rows_inside(row: dict[str, Any]) -> str | None:
 def note_key(key: str, known: tuple[str, ...], note: Note) -> None:
     """Tell of a key of a row that nobody reads: of a note once a file, of others each time."""
     shown = key[:60]
-    if key in _NOTES:
+    if key in NOTES:
         note("UD204", (key,), f"The rows have the key {shown!r}; it is not learnt.")
     else:
         note(

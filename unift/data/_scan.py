@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import partial
@@ -13,6 +13,7 @@ from typing import Any, cast
 
 import numpy as np
 
+from unift.data._batch import Batch, Content
 from unift.data._deep import Deep
 from unift.data._finding import Path as JsonPath
 from unift.data._fit import Fit
@@ -22,8 +23,9 @@ from unift.data._lines import Block, blocks
 from unift.data._other import REFERENCES, check_other
 from unift.data._parse import LONG, parse, too_heavy
 from unift.data._parts import images_in, text_of_parts
-from unift.data._row import check_row
-from unift.data._rows import Places, PlainRows, identity, plain_rows
+from unift.data._plain import PlainRows
+from unift.data._row import check_row, note_key
+from unift.data._rows import plain_rows
 from unift.data._shapes import SHAPES
 from unift.data._sink import Sink
 from unift.data._tokens import Counter, Counts
@@ -34,12 +36,10 @@ from unift.data.formats import Format, detect
 # Blocks whose tokens may be under way while the next ones are read; bounds the memory.
 _AHEAD = 8
 _AHEAD_CHARACTERS = 16 << 20
-_NOTHING = np.empty(0, np.int64)
 
 CHAT = "openai-chat"
 # So many lines are looked at to find out the format.
 _LOOK = 50
-_INSTRUCT = ("system", "developer")
 
 
 @dataclass(slots=True)
@@ -53,76 +53,6 @@ class Scanned:
     format: str = CHAT
     format_reason: str = ""
     lengths: Lengths = field(default_factory=Lengths)
-
-
-@dataclass(frozen=True, slots=True)
-class Content:
-    """The part of a good row that is read and learnt."""
-
-    roles: tuple[str, ...]
-    texts: Sequence[str]
-    extra: str = ""
-    images: int = 0
-
-
-class _Batch:
-    """Good rows of a block, column by column: those of the fast way, then the others."""
-
-    def __init__(self, first: int, plain: PlainRows) -> None:
-        self.numbers: Sequence[int]  # lines of the file
-        if isinstance(plain.lines, range):
-            self.numbers = range(first, first + len(plain.lines))
-        else:
-            self.numbers = [first + index for index in plain.lines]
-        self.texts, self.roles = plain.texts, plain.roles  # texts of all rows, one after the other
-        self.last: list[str] = plain.answers()
-        self.systems: list[str] = plain.systems if plain.lines else []
-        self.sizes: Places = plain.sizes()  # texts of each row
-        self.prompts, self.answers = (
-            plain.identities() if plain.lines else (_NOTHING.copy(), _NOTHING.copy())
-        )
-        self.images: list[tuple[int, int]] = []
-        self.lengths: Places = plain.lengths  # characters of each text
-        self.ascii = plain.ascii
-        self.unsaid = 0  # characters of texts that nobody says
-
-    def take(self, rows: Sequence[tuple[int, Content]]) -> None:
-        """Take in the rows that went the slow way."""
-        if not rows:
-            return
-        if len(self.systems) == 1:
-            self.systems *= len(self.numbers)
-        numbers = list(self.numbers)
-        found: list[tuple[int, int]] = []
-        sizes: list[int] = []
-        before = len(self.texts)
-        for number, content in rows:
-            found.append(identity(content.roles, content.texts, content.extra))
-            numbers.append(number)
-            self.last.append(content.texts[-1])
-            self.systems.append(content.texts[0] if content.roles[0] in _INSTRUCT else "")
-            self.texts += content.texts
-            sizes.append(len(content.texts) + bool(content.extra))
-            self.roles.append(content.roles)
-            if content.extra:
-                # Counted as tokens, but nobody says it.
-                self.texts.append(content.extra)
-                self.unsaid += len(content.extra)
-            if content.images:
-                self.images.append((number, content.images))
-        prompts, answers = np.array(found, np.int64).T
-        self.prompts = np.append(self.prompts, prompts)
-        self.answers = np.append(self.answers, answers)
-        self.sizes = np.append(self.sizes, sizes)
-        self.numbers, self.ascii = numbers, False
-        self.lengths = np.append(self.lengths, list(map(len, self.texts[before:])))
-
-    def rows(self) -> Iterator[tuple[int, tuple[str, ...], list[str]]]:
-        """(line, roles, texts) of each row."""
-        at = 0
-        for number, roles, size in zip(self.numbers, self.roles, self.sizes.tolist(), strict=True):
-            yield number, roles, self.texts[at : at + len(roles)]
-            at += size
 
 
 class Scan:
@@ -222,6 +152,8 @@ class Scan:
         if len(fast.lines) < block.count:
             quick = frozenset(fast.lines)
             for index, line in enumerate(block.lines):
+                if fast.notes and index == fast.noted:
+                    self._tell_notes(block, fast)
                 if index in quick:
                     continue
                 if not line or line.isspace():
@@ -231,13 +163,33 @@ class Scan:
                 content = self._look(block.first + index, line)
                 if content is not None:
                     slow.append((block.first + index, content))
+        elif fast.notes:
+            self._tell_notes(block, fast)
         self.result.rows += len(fast.lines)
-        batch = _Batch(block.first, fast)
+        batch = Batch(block.first, fast)
         batch.take(slow)
         if batch.numbers:
             self._sign(batch)
 
-    def _sign(self, batch: _Batch) -> None:
+    def _tell_notes(self, block: Block, fast: PlainRows) -> None:
+        """Of notes in rows of the fast way, as the slow way tells of them: once a file."""
+        line = block.lines[fast.noted]
+
+        def note(code: str, path: JsonPath, message: str, fix: str | None = None) -> None:
+            self._sink.add(
+                code,
+                file=self._shown,
+                line=block.first + fast.noted,
+                path=path,
+                message=message,
+                fix=fix,
+                text=line.decode("utf-8", "replace"),
+            )
+
+        for key in fast.notes:
+            note_key(key, (), note)
+
+    def _sign(self, batch: Batch) -> None:
         """Everything that is done with good rows."""
         result = self.result
         result.signatures.add(
@@ -316,7 +268,7 @@ class Scan:
             )
         return bool(losses)
 
-    def _count(self, batch: _Batch) -> None:
+    def _count(self, batch: Batch) -> None:
         self._waiting.append(_Counting(self._counter, batch, self._pool))
         ahead = _AHEAD if self._pool is not None else 0
         while len(self._waiting) > ahead or (
@@ -345,7 +297,7 @@ class Scan:
 class _Counting:
     """The tokens of a batch, counted by a thread of the pool or by whoever asks for them."""
 
-    def __init__(self, counter: Counter, batch: _Batch, pool: ThreadPoolExecutor | None) -> None:
+    def __init__(self, counter: Counter, batch: Batch, pool: ThreadPoolExecutor | None) -> None:
         self.sizes, self.numbers = batch.sizes, batch.numbers
         self.characters = int(batch.lengths.sum())
         self._count = partial(counter.count, batch.texts, batch.lengths, batch.ascii)

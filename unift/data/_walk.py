@@ -9,8 +9,9 @@ from typing import Any, Literal, NamedTuple
 
 from unift.data._finding import Path
 
+# A text (1), also as a key (2); a bracket or comma (3); a number, or what stands for one (4).
 _TOKEN = re.compile(
-    r'"(?:[^"\\]++|\\.)*+"|[\[\]{},:]|-?(?:NaN|Infinity)|-?[0-9][0-9.eE+-]*+', re.DOTALL
+    r'("(?:[^"\\]++|\\.)*+")\s*+(:)?|([\[\]{},])|([-0-9NI][-+.0-9A-Za-z]*+)', re.DOTALL
 )
 # No number of fewer characters is out of range, unless it has an exponent.
 _SHORT = 19
@@ -25,55 +26,40 @@ class Odd(NamedTuple):
     word: str
 
 
-class _Level:
-    """An object or a list that is open."""
-
-    __slots__ = ("keys", "part")
-
-    def __init__(self, is_object: bool) -> None:
-        self.keys: set[str] | None = set() if is_object else None
-        self.part: str | int = "" if is_object else 0
-
-
 def odd_places(text: str) -> Iterator[Odd]:
     """Every odd place of a line that is JSON but for them. Of a key, the second time and later."""
-    levels: list[_Level] = []
-    key_next = False
+    # Of each object or list that is open: its keys so far (None: a list), the key or index of now.
+    keys: list[set[str] | None] = []
+    parts: list[str | int] = []
     for match in _TOKEN.finditer(text):
-        token = match[0]
-        match token[0]:
-            case "{" | "[":
-                levels.append(_Level(token == "{"))
-                key_next = token == "{"
-            case "}" | "]":
-                levels.pop()
-            case ",":
-                top = levels[-1]
-                key_next = top.keys is not None
-                if isinstance(top.part, int):
-                    top.part += 1
-            case ":":
-                key_next = False
-            case '"':
-                if key_next:
-                    top = levels[-1]
-                    key = json.loads(token) if "\\" in token else token[1:-1]
-                    top.part = key
-                    if top.keys is not None and key in top.keys:
-                        yield Odd("twice", _path(levels), match.start(), key)
-                    elif top.keys is not None:
-                        top.keys.add(key)
-            case "N" | "I":
-                yield Odd("constant", _path(levels), match.start(), token)
-            case _ if token[-1] in "Ny":
-                yield Odd("constant", _path(levels), match.start(), token)
-            case _:
-                if not in_range(token):
-                    yield Odd("number", _path(levels), match.start(), token)
-
-
-def _path(levels: list[_Level]) -> Path:
-    return tuple(level.part for level in levels)
+        which = match.lastindex
+        if which == 2:
+            token = match[1]
+            key = json.loads(token) if "\\" in token else token[1:-1]
+            parts[-1] = key
+            known = keys[-1]
+            if known is not None and key in known:
+                yield Odd("twice", tuple(parts), match.start(), key)
+            elif known is not None:
+                known.add(key)
+        elif which == 3:
+            token = match[3]
+            if token == ",":
+                last = parts[-1]
+                if isinstance(last, int):
+                    parts[-1] = last + 1
+            elif token in "{[":
+                keys.append(set() if token == "{" else None)
+                parts.append("" if token == "{" else 0)
+            else:
+                keys.pop()
+                parts.pop()
+        elif which == 4:
+            token = match[4]
+            if token[-1] in "Ny":  # NaN, Infinity
+                yield Odd("constant", tuple(parts), match.start(), token)
+            elif not in_range(token):
+                yield Odd("number", tuple(parts), match.start(), token)
 
 
 def in_range(digits: str) -> bool:
