@@ -228,3 +228,16 @@ def test_an_earlier_part_with_other_rows_is_not_replaced_without_a_word(tmp_path
     ], "no drafts are left behind"
     split(path, out, near=False, seed=1, force=True)
     assert Path(first.files["test"]).read_bytes() != before
+
+
+def test_notes_beside_a_conversation_make_no_difference(tmp_path: Path) -> None:
+    rows = [{"messages": [user(f"Question {n}?"), answer(f"Answer {n}.")]} for n in range(20)]
+    noted = [{**row, "id": n, "metadata": {"n": n}} for n, row in enumerate(rows)]
+    one, other = save(tmp_path / "a.jsonl", rows), save(tmp_path / "b.jsonl", noted)
+    assert diff(one, other).equal
+    convert(other, tmp_path / "c.jsonl", to="gemini", drop=["extra"])
+    assert diff(other, tmp_path / "c.jsonl").equal
+    twice = save(tmp_path / "d.jsonl", [{**rows[0], "id": 1}, {**rows[0], "id": 2}])
+    assert stats(twice).distinct_rows == 1
+    graded = [{"messages": [user("4 + 4?")], "id": n} for n in (1, 2)]
+    assert stats(save(tmp_path / "e.jsonl", graded)).distinct_rows == 2, "a grader may read it"

@@ -228,7 +228,10 @@ class Job:
     def _format(self, file: str, scanned: Scanned) -> None:
         name = scanned.format
         against = [n for n, one in self._limits.items() if name not in one.formats]
-        if not scanned.rows or not against or (name == CHAT and not self._asked):
+        if not scanned.rows or not against:
+            return
+        # Of rows that are nothing, chat is only what they were taken for.
+        if name == CHAT and not (self._asked and scanned.lengths.count):
             return
         message = f"The rows are {name} ({scanned.format_reason})."
         targets = {who: self._limits[who].target(name) for who in against}
@@ -301,7 +304,8 @@ class Job:
             over = [name for name, one in most.items() if one == limit and images > limit]
             if over:
                 taken = f"at most {limit} are taken" if limit else "only text is trained on"
-                self._limit("UD403", file, line, f"The row has {images} images; {taken}.", over)
+                many = "an image" if images == 1 else f"{images} images"
+                self._limit("UD403", file, line, f"The row has {many}; {taken}.", over)
 
     def _bill(self, name: str, training: Lengths, held: Scanned | None) -> Bill | None:
         return bill(
