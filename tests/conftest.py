@@ -8,6 +8,11 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
+
+# A busy machine is no fault of what is tested.
+settings.register_profile("unift", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("unift")
 
 ECHO = Path(__file__).parent / "conformance" / "echo"
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from unift import catalog
@@ -247,7 +247,6 @@ def test_bad_folders_are_errors_in_words(tmp_path: Path, content: str | None, co
 _VALUES = st.none() | st.booleans() | st.integers(-2, 300) | st.text(max_size=4) | st.just([])
 
 
-@settings(deadline=None)  # a busy machine is no fault
 @given(
     st.dictionaries(st.sampled_from([*SMALL, "head_dim", "num_experts", "text_config"]), _VALUES)
 )
