@@ -68,7 +68,9 @@ def packed() -> dict[str, Any]:
         "input_ids": torch.randint(5, 300, (1, sum(DOCUMENTS)), generator=generator),
         "position_ids": torch.cat([torch.arange(one) for one in DOCUMENTS])[None],
         "cu_seq_lens_q": bounds,
+        "cu_seq_lens_k": bounds,
         "max_length_q": max(DOCUMENTS),
+        "max_length_k": max(DOCUMENTS),
         "use_cache": False,
     }
 
@@ -346,6 +348,52 @@ def test_rows_of_one_length_are_laid_side_by_side() -> None:
         loss.chunked_cross_entropy(flat, head, one["targets"]).backward()
         found.append(gradients(model))
     assert difference(*found) < 1e-5
+
+
+def test_a_flash_attn_wheel_gets_the_bounds_of_the_documents(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """With a stand-in for the wheel, which computes what its documentation says."""
+    from transformers import modeling_flash_attention_utils as wheel
+
+    calls: list[list[int]] = []
+
+    def varlen(
+        q: torch.Tensor,
+        k: torch.Tensor,
+        v: torch.Tensor,
+        cu_seqlens_q: torch.Tensor,
+        cu_seqlens_k: torch.Tensor,
+        max_seqlen_q: int,
+        max_seqlen_k: int,
+        softmax_scale: float | None = None,
+        causal: bool = False,
+        **kwargs: Any,
+    ) -> torch.Tensor:
+        assert causal
+        assert max_seqlen_q == max_seqlen_k >= int(cu_seqlens_q.diff().max())
+        calls.append(cu_seqlens_q.tolist())
+        heads = (one.transpose(0, 1)[None] for one in (q, k, v))
+        out, _ = attention.varlen_attention(
+            torch.nn.Identity(),
+            *heads,
+            None,
+            softmax_scale,
+            cu_seq_lens_q=cu_seqlens_q,
+            max_length_q=max_seqlen_q,
+        )
+        return out[0]
+
+    monkeypatch.setattr(wheel, "_lazy_imports", lambda *_, **__: (varlen, varlen, None, None, None))
+    monkeypatch.setattr(wheel, "_loaded_implementation", None)
+    base = base_model("Qwen3")
+    wanted, wanted_gradients = together(adapted(base, True))
+    model = adapted(base, True)
+    model.config._attn_implementation_internal = "flash_attention_2"  # past the look for the wheel
+    got, got_gradients = together(model)
+    assert calls == [packed()["cu_seq_lens_q"].tolist()] * 2
+    assert got == pytest.approx(wanted, rel=1e-6)
+    assert difference(got_gradients, wanted_gradients) < 1e-5
 
 
 @pytest.fixture
