@@ -52,8 +52,8 @@ def _swiglu_into_gradients(
     grad: torch.Tensor, gate: torch.Tensor, up: torch.Tensor
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Gate and up become their gradients, in place."""
-    to_gate, to_up = _swiglu_backward(grad, gate, up)
-    gate.copy_(to_gate)
+    to_up = grad * silu(gate)
+    gate.copy_(torch.ops.aten.silu_backward(grad * up, gate))
     up.copy_(to_up)
     return gate, up
 
