@@ -12,7 +12,7 @@ import openai
 
 from unift.errors import ProviderError, UsageError
 from unift.holdings import Busy, Completion
-from unift.provider import Messages, Reply, Sampling
+from unift.provider import Messages, Reply, Sampling, check_messages
 from unift.remote import ask_many, politely
 from unift_openai import _calls as calls
 from unift_openai._calls import connect, our_words, retry_after, transient, translate
@@ -65,6 +65,7 @@ class HostedModel:
         Raises:
             ProviderError: The host refuses, or its answers are none.
         """
+        check_messages(messages)
         wanted = sampling or Sampling()
         began = time.perf_counter()
         with our_words(self._place, f"model {self._model}"):

@@ -134,6 +134,8 @@ def evaluate(
 
     steps.check(limit, concurrency, confidence, margin, budget_usd)
     usual = against is None
+    if isinstance(against, str):
+        against = [against]  # else each of its letters would be a model
     against = against if against is not None else steps.usual(reference)
     reference = steps.reference_of(margin, reference, against)
     if reference is not None:
