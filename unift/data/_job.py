@@ -176,7 +176,7 @@ class Job:
         file = scanned.signatures.file
         rows = scanned.rows
         self._format(file, scanned)
-        size = found.stat().st_size
+        size = max(found.stat().st_size, scanned.size)
         over = [n for n, one in self._limits.items() if one.max_bytes and size > one.max_bytes]
         if over:
             self._limit("UD702", file, 0, f"The file has {size / 1e6:.0f} MB.", over)
@@ -208,7 +208,7 @@ class Job:
     def _share(self, files: dict[str, tuple[Path, str]], scans: dict[str, Scanned]) -> None:
         """Validation data may be a part of the training data only."""
         rows, of = scans["validation"].rows, scans["train"].rows
-        size, of_size = (files[part][0].stat().st_size for part in ("validation", "train"))
+        size, of_size = scans["validation"].size, scans["train"].size
         for name, one in self._limits.items():
             share, most = one.max_validation_share, one.max_validation_bytes
             why = ""
