@@ -262,17 +262,13 @@ class Job:
     def _row_length(self, file: str, line: int, tokens: int) -> None:
         about = "" if self._exact else "about "
 
-        def firm(limit: int) -> bool:
-            # An estimate must not stop a run that may be fine.
-            return self._exact or tokens > _FAR * limit
-
         if self._max_length is not None and tokens > self._max_length:
             self._sink.add(
                 "UD703",
                 file=file,
                 line=line,
                 message=f"The row has {about}{tokens} tokens; {self._max_length} are allowed.",
-                severity="error" if firm(self._max_length) else "warning",
+                severity="error" if self._exact else "warning",
                 providers=(),
             )
         over = [(limit, name) for limit, name in self._token_limits if tokens > limit]
@@ -288,7 +284,8 @@ class Job:
                 self._length("warning", file, line, message, cut)
             if refused:
                 message = f"The row has {about}{tokens} tokens; at most {limit} are taken."
-                sure = self._asked and firm(limit)
+                # An estimate must not stop a run that may be fine.
+                sure = self._asked and (self._exact or tokens > _FAR * limit)
                 self._length("error" if sure else "warning", file, line, message, refused)
 
     def _length(
