@@ -261,7 +261,6 @@ class Job:
 
     def _row_length(self, file: str, line: int, tokens: int) -> None:
         about = "" if self._exact else "about "
-
         if self._max_length is not None and tokens > self._max_length:
             self._sink.add(
                 "UD703",
