@@ -195,6 +195,17 @@ class Reply(Frozen):
 Messages = Sequence[dict[str, Any]]
 
 
+def check_messages(messages: Any) -> None:
+    """Raise UsageError unless it is a list of messages: a text alone is the likeliest slip."""
+    if isinstance(messages, str) or not all(isinstance(one, dict) for one in messages):
+        raise UsageError(
+            "A conversation is a list of messages, each with a role and a content.",
+            code="no_messages",
+            where="messages",
+            fix="for example [{'role': 'user', 'content': 'Hello'}]",
+        )
+
+
 @runtime_checkable
 class Model(Protocol):
     """Anything that answers chat messages."""

@@ -180,6 +180,9 @@ class Vendor(Fact):
     limits: Limits | None = None
     tokens: Tokens | None = None
     checks_as: str | None = Field(None, description="id of the vendor whose file checks it has")
+    answer_list: str | None = Field(
+        None, description="id in genai-prices of the vendor's own price list, never a reseller's"
+    )
 
 
 class Offer(Fact):

@@ -104,6 +104,8 @@ def command(
         err.print(f"warning {warning}", style="yellow", markup=False)
     if not json and plan.estimate:
         err.print(expected(plan.estimate), markup=False)
+        if plan.estimate.get("advice"):
+            err.print(f"advice: {plan.estimate['advice']}", markup=False)
     if dry_run:
         if json:
             emit(
