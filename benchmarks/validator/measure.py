@@ -113,6 +113,18 @@ def as_alpaca(_: str, question: str, answer: str) -> dict[str, Any]:
     return {"instruction": question, "input": "", "output": answer}
 
 
+def as_trl(_: str, question: str, answer: str) -> dict[str, Any]:
+    """A row of TRL preference, in texts."""
+    half = answer[: len(answer) // 2].strip() + "."
+    return {"prompt": question, "chosen": answer, "rejected": half}
+
+
+def as_chat_with_notes(system: str, question: str, answer: str) -> dict[str, Any]:
+    """A row of OpenAI chat with what people keep beside it."""
+    notes = {"id": question.split()[0], "metadata": {"author": "Jane", "turns": 3}}
+    return {**notes, **as_chat(system, question, answer), "source": "desk"}
+
+
 def as_sharegpt(system: str, question: str, answer: str) -> dict[str, Any]:
     """A row of ShareGPT."""
     said = zip(("system", "human", "gpt"), (system, question, answer), strict=True)
@@ -127,6 +139,8 @@ FORMATS: dict[str, Callable[[str, str, str], dict[str, Any]]] = {
     "prompt and completion": as_completion,
     "Alpaca": as_alpaca,
     "ShareGPT": as_sharegpt,
+    "TRL preference": as_trl,
+    "OpenAI chat with id, metadata, source": as_chat_with_notes,
 }
 
 

@@ -97,3 +97,17 @@ def test_show_says_how_much_is_too_long_and_needs_a_model(cli: Cli) -> None:
 
 def test_colons_in_names_are_no_emoji(cli: Cli) -> None:
     assert "demo:train:" in cli("validate", "demo:train").out
+
+
+def test_a_code_that_is_an_error_for_one_provider_stands_among_the_errors(
+    cli: Cli, tmp_path: Path
+) -> None:
+    path = tmp_path / "long.jsonl"
+    rows = [ROW.replace("Hi", f"Hi {n}") for n in range(12)]
+    path.write_text("\n".join([*rows, ROW.replace("Hi", "word " * 140_000)]))
+    result = cli("validate", str(path), "--provider=openai", "--provider=google")
+    assert result.status == 3
+    [head] = [
+        line for line in result.out.splitlines() if "UD703" in line and "Row too long" in line
+    ]
+    assert head.startswith("error")

@@ -183,8 +183,9 @@ def test_a_damaged_parquet_file_and_one_with_bytes_are_reported(tmp_path: Path) 
     path = tmp_path / "a.parquet"
     path.write_bytes(b"PAR1 nothing")
     assert "UD007" in unift.validate(path).counts
-    pq.write_table(pa.table({"messages": [b"\xff\xd8"]}), path)
-    assert "UD002" in unift.validate(path).counts
+    pq.write_table(pa.table({"prompt": ["a", "b"], "picture": [None, b"\xff\xd8"]}), path)
+    [found] = [one for one in unift.validate(path).findings if one.code == "UD002"]
+    assert (found.line, "'picture' has bytes" in found.message) == (2, True)
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import gzip
 from pathlib import Path
 
 import pytest
@@ -39,3 +40,15 @@ def test_a_picture_of_more_than_ten_megabytes_is_refused_by_openai(tmp_path: Pat
     path = save(tmp_path / "a.jsonl", [{"messages": [user([picture]), answer("Black.")]}])
     assert validate(path, provider="openai").refusals["openai"]["UD406"] == 1
     assert validate(path).counts["UD406"] == 1
+
+
+def test_a_packed_file_is_as_large_as_what_is_uploaded(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("unift.data._limits.MIB", 1)
+    rows = [{"messages": [user(str(i)), answer("Yes.")]} for i in range(10)]
+    whole = save(tmp_path / "a.jsonl", rows).read_bytes()
+    path = tmp_path / "a.jsonl.gz"
+    path.write_bytes(gzip.compress(whole))
+    assert path.stat().st_size < 512 < len(whole)
+    assert validate(path, provider="openai").refusals["openai"]["UD702"] == 1

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from pathlib import Path
 
 import pytest
@@ -75,6 +76,26 @@ def test_the_place_is_that_of_the_fault(
 def test_each_number_that_is_none_has_its_own_place(tmp_path: Path) -> None:
     line = HEAD + '{"role": "assistant", "content": "x"}], "p": [NaN, 1, NaN], "q": NaN}'
     assert [one.path for one in found(tmp_path, line)] == ["p[0]", "p[2]", "q"]
+
+
+MANY = 40_000
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        f"[{', '.join(['NaN'] * MANY)}]",
+        "{" + ", ".join(f'"k{n % MANY}": 1' for n in range(2 * MANY)) + "}",
+    ],
+    ids=["numbers", "keys"],
+)
+def test_many_faults_in_one_line_take_time_in_proportion(tmp_path: Path, value: str) -> None:
+    path = tmp_path / "a.jsonl"
+    path.write_text(HEAD + '{"role": "assistant", "content": "x"}], "id": ' + value + "}\n")
+    began = time.process_time()
+    report = validate(path, max_findings=10)
+    assert max(report.counts.values()) == MANY
+    assert time.process_time() - began < 20, "minutes, if each one is looked for from the start"
 
 
 values = st.recursive(

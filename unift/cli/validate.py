@@ -115,7 +115,8 @@ def command(
 def print_report(report: Report, max_per_code: int = 5) -> None:
     """Findings grouped by code, the worst first, then the verdicts and the totals."""
     groups: dict[str, list[Finding]] = defaultdict(list)
-    for finding in report.findings:
+    # A code may be an error for one provider and less for another: the worst come first.
+    for finding in sorted(report.findings, key=lambda one: _ORDER[one.severity]):
         groups[finding.code].append(finding)
     ranked = sorted(groups.items(), key=lambda item: (_ORDER[item[1][0].severity], item[0]))
     for code, members in ranked:

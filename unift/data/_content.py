@@ -95,7 +95,8 @@ def _checked(number: int, line: bytes, form: Format, shown: str) -> tuple[Any, d
     def note(
         code: str, path: JsonPath, message: str, fix: str | None = None, at: int | None = None
     ) -> None:
-        seen = text if text is not None else line.decode("utf-8", "replace")
+        nonlocal text
+        text = seen = text if text is not None else line.decode("utf-8", "replace")
         sink.add(
             code, file=shown, line=number, path=path, message=message, fix=fix, text=seen, at=at
         )

@@ -189,7 +189,8 @@ class _Work:
         text: str | None = None
 
         def note(code: str, path: Any, message: str, fix: Any = None, at: Any = None) -> None:
-            shown = text if text is not None else line.decode("utf-8", "replace")
+            nonlocal text
+            text = shown = text if text is not None else line.decode("utf-8", "replace")
             sink.add(
                 code,
                 file=self.shown,

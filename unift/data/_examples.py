@@ -144,6 +144,8 @@ class _Strict:
         def note(
             code: str, path: JsonPath, message: str, fix: str | None = None, at: int | None = None
         ) -> None:
+            nonlocal text
+            text = text if text is not None else data.decode("utf-8", "replace")
             sink.add(
                 code,
                 file=self._shown,
@@ -151,7 +153,7 @@ class _Strict:
                 path=path,
                 message=message,
                 fix=fix,
-                text=text if text is not None else data.decode("utf-8", "replace"),
+                text=text,
                 at=at,
             )
 

@@ -176,7 +176,7 @@ class Job:
         file = scanned.signatures.file
         rows = scanned.rows
         self._format(file, scanned)
-        size = found.stat().st_size
+        size = max(found.stat().st_size, scanned.size)
         over = [n for n, one in self._limits.items() if one.max_bytes and size > one.max_bytes]
         if over:
             self._limit("UD702", file, 0, f"The file has {size / 1e6:.0f} MB.", over)
@@ -208,7 +208,7 @@ class Job:
     def _share(self, files: dict[str, tuple[Path, str]], scans: dict[str, Scanned]) -> None:
         """Validation data may be a part of the training data only."""
         rows, of = scans["validation"].rows, scans["train"].rows
-        size, of_size = (files[part][0].stat().st_size for part in ("validation", "train"))
+        size, of_size = scans["validation"].size, scans["train"].size
         for name, one in self._limits.items():
             share, most = one.max_validation_share, one.max_validation_bytes
             why = ""
@@ -261,18 +261,13 @@ class Job:
 
     def _row_length(self, file: str, line: int, tokens: int) -> None:
         about = "" if self._exact else "about "
-
-        def firm(limit: int) -> bool:
-            # An estimate must not stop a run that may be fine.
-            return self._exact or tokens > _FAR * limit
-
         if self._max_length is not None and tokens > self._max_length:
             self._sink.add(
                 "UD703",
                 file=file,
                 line=line,
                 message=f"The row has {about}{tokens} tokens; {self._max_length} are allowed.",
-                severity="error" if firm(self._max_length) else "warning",
+                severity="error" if self._exact else "warning",
                 providers=(),
             )
         over = [(limit, name) for limit, name in self._token_limits if tokens > limit]
@@ -288,7 +283,8 @@ class Job:
                 self._length("warning", file, line, message, cut)
             if refused:
                 message = f"The row has {about}{tokens} tokens; at most {limit} are taken."
-                sure = self._asked and firm(limit)
+                # An estimate must not stop a run that may be fine.
+                sure = self._asked and (self._exact or tokens > _FAR * limit)
                 self._length("error" if sure else "warning", file, line, message, refused)
 
     def _length(

@@ -41,18 +41,28 @@ def parquet_lines(path: Path, report: Report) -> Iterator[tuple[list[bytes], flo
         file = parquet.ParquetFile(path)
         total = max(1, file.metadata.num_rows)
         for batch in file.iter_batches(batch_size=_at_once(file.metadata)):
-            rows = batch.to_pylist()
-            done += len(rows)
-            lines = [
-                json.dumps(_filled(row), ensure_ascii=False, default=_text).encode() for row in rows
-            ]
+            lines: list[bytes] = []
+            for row in batch.to_pylist():
+                lines.append(_line(row))
+                done += 1
             yield lines, done / total
     except (arrow.ArrowException, OSError) as error:
         why = str(error).splitlines()[0].rstrip(".")
         report("UD007", done + 1, f"The Parquet file cannot be read: {why}.", None)
     except TypeError as error:
-        fix = "keep only columns of text, numbers, lists and structs"
-        report("UD002", done + 1, f"The row is no text: {error}.", fix)
+        report("UD002", done + 1, f"{error}.", "leave the column out; images go in as data URIs")
+
+
+def _line(row: dict[str, Any]) -> bytes:
+    try:
+        return json.dumps(_filled(row), ensure_ascii=False, default=_text).encode()
+    except TypeError:
+        for column, value in row.items():
+            try:
+                json.dumps(value, default=_text)
+            except TypeError as error:
+                raise TypeError(f"The column {column!r} has {error}") from None
+        raise
 
 
 def _at_once(metadata: Any) -> int:
@@ -68,7 +78,7 @@ def _text(value: Any) -> str:
         return value.isoformat()
     if isinstance(value, Decimal | timedelta | UUID):
         return str(value)
-    raise TypeError(f"values of the type {type(value).__name__} are no text")
+    raise TypeError(f"{type(value).__name__}, which is no text")
 
 
 def _filled(value: Any) -> Any:

@@ -92,10 +92,9 @@ class _Faults:
         built = dict(pairs)
         if len(built) != len(pairs):
             seen: set[str] = set()
-            for key, _ in pairs:
-                if key in seen and key not in self.duplicates:
-                    self.duplicates.append(key)
-                seen.add(key)
+            # The first one is enough: `odd_places` finds them all.
+            twice = next(key for key, _ in pairs if key in seen or seen.add(key))
+            self.duplicates.append(twice)
         return built
 
     def constant(self, word: str) -> float:

@@ -48,6 +48,8 @@ class Scanned:
 
     signatures: Signatures
     rows: int = 0
+    size: int = 0
+    """Bytes of the lines, unpacked: as much as is uploaded."""
     images: int = 0
     characters: int = 0
     format: str = CHAT
@@ -113,6 +115,7 @@ class Scan:
             if block.first == 1:
                 self._recognise(block.lines)
             self._block(block)
+            self.result.size += len(block.data) + 1
             self._seen(block.position)
         while self._waiting:
             self._collect()
@@ -216,12 +219,11 @@ class Scan:
             fix: str | None = None,
             at: int | None = None,
         ) -> None:
-            nonlocal bad, broken
-            shown = text
-            if len(line) > LONG and at is None:
-                shown = None  # to find the place would take the memory again
-            elif shown is None and len(line) <= LONG:
-                shown = line.decode("utf-8", "replace")
+            nonlocal bad, broken, text
+            if text is None and len(line) <= LONG:
+                text = line.decode("utf-8", "replace")
+            # To find the place in a long line would take the memory again.
+            shown = None if len(line) > LONG and at is None else text
             severity = self._sink.add(
                 code,
                 file=self._shown,
