@@ -41,6 +41,9 @@ class OpenAIShaped(Keeper):
 
     name: ClassVar[str]
 
+    def __init__(self) -> None:
+        self._told: dict[str, set[str]] = {}  # job -> ids of the events that it was asked for
+
     @property
     def host(self) -> Host:
         return HOSTS[self.name]
@@ -168,10 +171,18 @@ class OpenAIShaped(Keeper):
                     word="not_found",
                     message=f"{self.name} does not know the job {handle.id}.",
                 )
-            return self._status(job, place.host)
+            status = self._status(job, place.host)
+        if status.finished:
+            self._told.pop(handle.id, None)  # so that nothing that came late is missed
+        return status
 
     def events(self, handle: Handle, after: str | None = None) -> Sequence[Event]:
-        """Everything that happened, in order. `after` is not used: a host may report late."""
+        """What happened, in order; all of it without `after`, and once the job has ended.
+
+        With `after` old pages are left alone: a job of thousands of steps has dozens of them. A
+        host may report late, so it is not the event `after` that ends the reading, but a page that
+        this provider has told already.
+        """
         import openai
 
         from unift_openai._calls import client, our_words
@@ -182,7 +193,11 @@ class OpenAIShaped(Keeper):
         jobs = client(place).fine_tuning.jobs
         with our_words(place, handle.id):
             try:
-                events = list(pages(lambda: jobs.list_events(handle.id, limit=100)))
+                told = self._told.setdefault(handle.id, set()) if after else set[str]()
+                events = list(
+                    pages(lambda: jobs.list_events(handle.id, limit=100), known=frozenset(told))
+                )
+                told.update(str(event.id) for event in events)
             except openai.NotFoundError:
                 return []
             try:

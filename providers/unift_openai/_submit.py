@@ -9,7 +9,7 @@ created may take a while to be listed, so until `Host.settle_seconds` have passe
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Container, Iterator
 from dataclasses import replace
 from datetime import date
 from pathlib import Path
@@ -33,15 +33,18 @@ _ATTEMPTS = 6  # at a create call that the host refuses because it is busy
 _PAGE = 100
 
 
-def pages(first: Callable[[], Any], attempts: int = 6) -> Iterator[Any]:
-    """Every item of a paged list once, also when the list changes while it is read."""
+def pages(
+    first: Callable[[], Any], attempts: int = 6, known: Container[str] = frozenset()
+) -> Iterator[Any]:
+    """Every item of a paged list once, also when the list changes while it is read; of a list with
+    the newest first, up to a page of which all is `known`."""
     page = politely(first, attempts)
     seen: set[str] = set()
     while True:
         fresh = [item for item in page.data or () if item.id not in seen]
         seen.update(item.id for item in fresh)
         yield from fresh
-        if not fresh or not page.has_next_page():
+        if all(item.id in known for item in fresh) or not page.has_next_page():
             return
         page = politely(page.get_next_page, attempts)
 

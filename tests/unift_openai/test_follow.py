@@ -150,3 +150,20 @@ def test_no_number_is_believed_that_may_be_cut_off(cut: int, encoded: bool) -> N
 @given(st.binary(max_size=200))
 def test_rubbish_is_no_result_and_no_crash(raw: bytes) -> None:
     assert isinstance(last_figures(raw), dict)
+
+
+def test_a_long_job_is_not_read_from_its_start_at_every_look(
+    vendor: Vendor, openai: Provider, spec: Make
+) -> None:
+    vendor.habits.page = 4
+    run = start(openai.plan(spec()))
+    looks: list[int] = []
+    while not run.finished:
+        vendor.calls.clear()
+        run.refresh()
+        looks.append(vendor.calls.count("events"))
+    whole = run._row.handle and openai.events(run._row.handle)
+    assert whole
+    assert {one.id for one in whole} <= {one.id for one in run.journal()}
+    assert looks[-1] == max(looks), "at the end all is read once more"
+    assert min(looks[1:-1]) < looks[-1]

@@ -97,8 +97,13 @@ def command(
         adapters=parse_adapters(adapter or []),
         four_bit=four_bit,
     )
-    err.print(f"unift serve: http://{host}:{port}/v1, base model {settings.base}")
-    serve(settings)
+    err.print(f"unift serve: loading {settings.base} ...", style="dim")
+    serve(
+        settings,
+        on_start=lambda: err.print(
+            f"unift serve: http://{host}:{port}/v1, base model {settings.base}"
+        ),
+    )
 
 
 def parse_adapters(given: list[str]) -> dict[str, str]:

@@ -103,9 +103,10 @@ def command(
     for warning in plan.warnings:
         err.print(f"warning {warning}", style="yellow", markup=False)
     if not json and plan.estimate:
-        err.print(expected(plan.estimate), markup=False)
+        if line := expected(plan.estimate):
+            err.print(line)
         if plan.estimate.get("advice"):
-            err.print(f"advice: {plan.estimate['advice']}", markup=False)
+            err.print(f"advice: {plan.estimate['advice']}")
     if dry_run:
         if json:
             emit(
@@ -154,7 +155,7 @@ def parse_options(given: list[str]) -> dict[str, dict[str, Any]]:
 
 
 def expected(row: dict[str, Any]) -> str:
-    """The estimate of a plan as one line: memory, time, money."""
+    """The estimate of a plan as one line: memory, time, money; empty where none is known."""
     parts: list[str] = []
     if row.get("memory") and row.get("usable_gib"):
         need = row["memory"]["device_gib"]
@@ -164,7 +165,7 @@ def expected(row: dict[str, Any]) -> str:
         parts.append(f"{minutes / 60:.1f} hours" if minutes >= 90 else f"{minutes:.1f} minutes")
     if row.get("price_usd") is not None:
         parts.append(f"${row['price_usd']:,.2f}")
-    return "expected: " + ", ".join(parts)
+    return "expected: " + ", ".join(parts) if parts else ""
 
 
 def show_plan(plan: Plan) -> None:

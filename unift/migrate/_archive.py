@@ -118,7 +118,7 @@ def verify(path: str | Path) -> Verified:
                     found[inside] = _digest(stream)
     except (OSError, EOFError, tarfile.TarError, ValueError) as error:
         raise UsageError(
-            f"The archive cannot be read: {error}.",
+            f"The archive cannot be read: {getattr(error, 'strerror', None) or error}.",
             code="archive_damaged",
             where=str(file),
             fix="take another copy of it",

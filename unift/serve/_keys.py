@@ -96,8 +96,9 @@ def read_keys(path: Path) -> list[Key]:
     try:
         keys = KeyFile.model_validate_json(path.read_bytes()).keys
     except (OSError, ValidationError) as error:
+        why = getattr(error, "strerror", None) or str(error).splitlines()[0]
         raise UsageError(
-            f"The key file cannot be read: {str(error).splitlines()[0]}",
+            f"The key file cannot be read: {why}.",
             code="bad_key_file",
             where=str(path),
             fix=f"make one: unift serve --add-key NAME --key-file {path}",

@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Any, Literal
 from unift.errors import UsageError
 
 if TYPE_CHECKING:
+    from fastapi import FastAPI
+
     from unift.serve._vllm import Starting
 
 
@@ -76,9 +78,10 @@ class Settings:
         return self.source
 
 
-def serve(settings: Settings) -> None:
+def serve(settings: Settings, on_start: Callable[[], None] = lambda: None) -> None:
     """Serve until SIGTERM or SIGINT; then finish what is being answered, and stop.
 
+    `on_start` is called once address, keys and model are ours; vLLM may need a while after it.
     Trainings are processes of their own and go on; waiting jobs are started by the next server.
 
     Raises:
@@ -89,7 +92,13 @@ def serve(settings: Settings) -> None:
     from unift.serve._vllm import Starting
 
     starting = Starting()
-    run_app(lambda: create_app(settings, starting), settings.host, settings.port, starting)
+
+    def make() -> FastAPI:
+        made = create_app(settings, starting)
+        on_start()
+        return made
+
+    run_app(make, settings.host, settings.port, starting)
 
 
 def run_app(
