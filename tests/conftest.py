@@ -4,10 +4,22 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
+
+# A busy machine is no fault of the code: properties have no clock, and draw the same examples
+# every time. `pytest --hypothesis-profile=default` draws new ones.
+settings.register_profile(
+    "unift", deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow]
+)
+settings.load_profile("unift")
+
+# A shell that starts tests in the background has them, and what they start, ignore Ctrl-C.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 ECHO = Path(__file__).parent / "conformance" / "echo"
 

@@ -7,8 +7,9 @@ import pickle
 import pytest
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+import unift
 from unift.errors import DataError, LimitError, RunError, UniftError, UsageError
-from unift.provider import get_provider, providers
+from unift.provider import check_messages, get_provider, providers
 from unift.spec import make_spec, typed_options
 
 
@@ -96,3 +97,23 @@ def test_errors_cross_process_borders(error: UniftError) -> None:
     assert copy.as_dict() == error.as_dict()
     assert str(copy) == str(error)
     assert copy.__dict__ == error.__dict__
+
+
+def test_options_of_nobody_are_a_typo(capitals: str) -> None:
+    wanted = {"provider": "echo", "model": "base", "data": capitals}
+    assert unift.plan(**wanted, options={"openai": {"suffix": "x"}}).spec.provider == "echo"
+    with pytest.raises(UsageError, match="no provider 'opnai'") as caught:
+        unift.plan(**wanted, options={"opnai": {"suffix": "x"}})
+    assert "openai" in caught.value.fix
+
+
+def test_a_method_that_a_provider_lacks_names_who_has_it(capitals: str) -> None:
+    with pytest.raises(UsageError, match="'dpo'") as caught:
+        unift.plan(provider="echo", model="base", data=capitals, method="dpo")
+    assert "openai" in caught.value.fix
+
+
+def test_a_text_is_no_conversation() -> None:
+    with pytest.raises(UsageError, match="list of messages"):
+        check_messages("hello")
+    check_messages([{"role": "user", "content": "hello"}])

@@ -21,16 +21,16 @@ _PACKAGES = {
     "trl": ("training on this machine", _LOCAL),
     "bitsandbytes": ("QLoRA (4-bit)", _LOCAL),
     "openai": ("the openai provider", "pip install 'unift[openai]'"),
-    "tiktoken": ("exact token counts for OpenAI models", "pip install 'unift[openai]'"),
     "google-genai": ("the google provider", "pip install 'unift[google]'"),
+    "fastapi": ("unift serve, and the recording proxy", "pip install 'unift[serve]'"),
+    "rensa": ("near duplicates (unift validate --deep, data split)", "pip install 'unift[data]'"),
+    "scikit-learn": ("F1 of labels, few-shot examples by likeness", "pip install 'unift[eval]'"),
     "genai-prices": ("prices of models outside the catalogue", "pip install 'unift[prices]'"),
 }
 # variable -> what needs it; values are never read into a message.
 _KEYS = {
     "OPENAI_API_KEY": "OpenAI",
     "AZURE_OPENAI_API_KEY": "Azure OpenAI",
-    "TOGETHER_API_KEY": "Together",
-    "FIREWORKS_API_KEY": "Fireworks",
     "HF_TOKEN": "gated models of the Hugging Face hub",
 }
 _LOW_DISK_GIB = 5

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, TypedDict, Unpack
 
-from unift.errors import DataError
-from unift.provider import Plan, Provider, Setting, get_provider
+from unift._text import did_you_mean
+from unift.errors import DataError, UsageError
+from unift.provider import Plan, Provider, Setting, get_provider, provider_names, providers
 from unift.runs import Run, Store
 from unift.spec import Method, TrainSpec, make_spec
 
@@ -46,6 +47,8 @@ def plan(*, provider: str, model: str, data: str, **settings: Unpack[Settings]) 
 
     spec = make_spec(provider=provider, model=model, data=data, **settings)
     asked = get_provider(spec.provider)
+    _known_options(spec)
+    _able(spec, asked)
     readable, mapped = _readable(spec, asked)
     try:
         resolved = asked.plan(readable)
@@ -56,6 +59,32 @@ def plan(*, provider: str, model: str, data: str, **settings: Unpack[Settings]) 
     resolved = resolved.model_copy(update={"settings": (*resolved.settings, *mapped)})
     check_budget(resolved.estimate, spec.budget)
     return resolved
+
+
+def _known_options(spec: TrainSpec) -> None:
+    """Options of another provider may stay when one word changes; of nobody they are a typo."""
+    for name in spec.options:
+        if name not in provider_names():
+            raise UsageError(
+                f"There is no provider '{name}', so nobody reads its options.",
+                code="unknown_provider",
+                where=f"options.{name}",
+                fix=did_you_mean(name, provider_names()),
+            )
+
+
+def _able(spec: TrainSpec, asked: Provider) -> None:
+    """What a provider cannot do fails here, and the error names who can."""
+    if spec.method in asked.capabilities(spec.model).methods:
+        return
+    usable = [one.name for one in providers() if one.available]
+    able = [one for one in usable if spec.method in get_provider(one).capabilities().methods]
+    raise UsageError(
+        f"'{spec.provider}' cannot train by method '{spec.method}'.",
+        code="unsupported_method",
+        where="method",
+        fix=f"method='sft', or a provider that can: {', '.join(able) or 'none is installed'}",
+    )
 
 
 def _readable(spec: TrainSpec, asked: Provider) -> tuple[TrainSpec, list[Setting]]:
@@ -85,11 +114,16 @@ def _readable(spec: TrainSpec, asked: Provider) -> tuple[TrainSpec, list[Setting
 
 def _raise_all_findings(spec: TrainSpec) -> None:
     from unift.data import validate
+    from unift.data.formats import LOSSES
 
     if "://" in spec.data:  # only the provider can read it, and has said what it found
         return
     report = validate(
-        spec.data, provider=spec.provider, model=spec.model, validation=spec.validation
+        spec.data,
+        provider=spec.provider,
+        model=spec.model,
+        validation=spec.validation,
+        drop=LOSSES,  # the provider, which converts, has said what would be lost
     )
     if not report.ok:
         error = report.error()

@@ -54,6 +54,7 @@ class Capabilities(Frozen):
     tunes: Literal["full", "lora", "qlora", "hidden"] = "hidden"
     place: Literal["local", "remote"]
     formats: tuple[str, ...] = ("openai-chat",)
+    images: bool | None = Field(default=None, description="False: only text is trained on")
     models: tuple[str, ...] | None = Field(default=None, description="None: any that loads")
     weights_downloadable: bool
     resumable: bool = False
@@ -192,6 +193,17 @@ class Reply(Frozen):
 
 
 Messages = Sequence[dict[str, Any]]
+
+
+def check_messages(messages: Any) -> None:
+    """Raise UsageError unless it is a list of messages: a text alone is the likeliest slip."""
+    if isinstance(messages, str) or not all(isinstance(one, dict) for one in messages):
+        raise UsageError(
+            "A conversation is a list of messages, each with a role and a content.",
+            code="no_messages",
+            where="messages",
+            fix="for example [{'role': 'user', 'content': 'Hello'}]",
+        )
 
 
 @runtime_checkable

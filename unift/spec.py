@@ -87,8 +87,8 @@ class TrainSpec(Frozen):
     """
 
     provider: str
-    model: str
-    data: str
+    model: str = Field(min_length=1)
+    data: str = Field(min_length=1)
     validation: str | None = None
     method: Method = Method.SFT
     hyperparameters: Hyperparameters = Hyperparameters()
@@ -145,7 +145,7 @@ def make_spec(
                 "validation": None if validation is None else str(validation),
                 "method": method,
                 "name": name,
-                "options": {key: dict(value) for key, value in (options or {}).items()},
+                "options": options or {},
                 **parts,
             }
         )

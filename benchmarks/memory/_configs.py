@@ -57,6 +57,7 @@ class Run:
     # Of expert models: "" the linear layers, "default" what the product adapts if nothing is said
     # (experts, too), "attention".
     targets: str = ""
+    unread: bool = False  # recomputed layers leave out the end of their MLP, as they do today
 
     @property
     def key(self) -> str:
@@ -68,6 +69,8 @@ class Run:
             del fields["compiled"]
         if not self.targets:
             del fields["targets"]
+        if not self.unread:
+            del fields["unread"]
         return json.dumps(fields, sort_keys=True)
 
     @property

@@ -35,8 +35,9 @@ class Timed:
     def key(self) -> str:
         """The settings as text: what a row is known by."""
         fields = asdict(self.run)
-        if not fields["targets"]:  # a later field: rows of before it keep their half
-            del fields["targets"]
+        for later in ("targets", "unread"):  # rows of before these fields keep their half
+            if not fields[later]:
+                del fields[later]
         return json.dumps({**fields, "rows": self.rows}, sort_keys=True)
 
     @property

@@ -86,7 +86,7 @@ def _words(run: Run) -> dict[str, Any]:
         "loss": run.loss if own else {"chunked": "tiled"}.get(run.loss, run.loss),
         "packing": run.rows_per_pack > 0,
         "attention": run.attention if own else _VARLEN.get(run.attention, run.attention),
-        "kernels": "adapters" if own and run.tuning != "full" else run.kernels,
+        "kernels": own_kernels(run) if own and run.tuning != "full" else run.kernels,
         "padded": run.padded,
         "dropout": run.dropout,
         "passes": run.passes,
@@ -94,6 +94,11 @@ def _words(run: Run) -> dict[str, Any]:
         "compiled": run.compiled,
         "targets": targets_of(run),
     }
+
+
+def own_kernels(run: Run) -> str:
+    """The product's, as they were when the row was measured."""
+    return "adapters" if run.unread else "adapters_whole"
 
 
 def targets_of(run: Run) -> tuple[str, ...] | None:

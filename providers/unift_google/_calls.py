@@ -199,6 +199,14 @@ def our_words(where: str) -> Generator[None]:
         raise
     except FAILED as error:
         raise translate(error, where) from error
+    except (AttributeError, LookupError, TypeError, ValueError, OverflowError) as error:
+        raise ProviderError(
+            "Google answered, but not as its API does "
+            f"({type(error).__name__}: {redact(str(error))}).",
+            code="odd_answer",
+            where=where,
+            fix="a proxy may be in between; try again later, nothing is lost",
+        ) from error
 
 
 def translate(error: BaseException, where: str) -> ProviderError:

@@ -10,7 +10,7 @@ from google.genai import errors, types
 
 from unift.data.formats import Row, format_named
 from unift.errors import UsageError
-from unift.provider import Messages, Reply, Sampling
+from unift.provider import Messages, Reply, Sampling, check_messages
 from unift.remote import ask_many
 from unift_google._calls import client, our_words, politely, rest
 from unift_google.site import Site
@@ -50,6 +50,7 @@ class EndpointModel:
         Raises:
             UsageError: It holds what Gemini's form has no place for.
         """
+        check_messages(messages)
         wanted = sampling or Sampling()
         began = time.perf_counter()
         with our_words(f"model {self.reference}"):

@@ -73,6 +73,7 @@ class Local:
             methods=("sft",),
             tunes=self.tunes,
             place="local",
+            images=False,
             models=None,
             ends_on=None,
             poll_seconds=0.2,
@@ -185,6 +186,8 @@ class Local:
         pid = run.pid()
         if pid is not None:
             _signal(pid, signal.SIGKILL)
+        else:  # it ended by itself; perhaps it was about to pause
+            self._ended_while_paused(run)
 
     def pause(self, handle: Handle) -> None:
         """Ask the worker to save the step it is at, and to end. See `unift.verbs.Pausing`."""

@@ -19,7 +19,7 @@ from transformers.utils import logging as transformers_logging
 from unift.data.rendering import prompt_text, stop_token_ids
 from unift.engine import read_calls
 from unift.errors import DataError, UsageError
-from unift.provider import Messages, Reply, Sampling
+from unift.provider import Messages, Reply, Sampling, check_messages
 from unift_local import guards
 from unift_local.answering import Whole
 from unift_local.export import read_card
@@ -126,6 +126,7 @@ class LocalModel:
         rows: list[Whole] = []
         seen: Counter[tuple[int, ...]] = Counter()
         for number, messages in enumerate(conversations):
+            check_messages(messages)
             prompt = self._encode(messages, number, tools)
             room = wanted.max_tokens
             if self._context is not None:

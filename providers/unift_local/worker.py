@@ -74,6 +74,7 @@ def train(run: RunDir) -> int:
         traceback.print_exc()  # into the log
         return replan.AGAIN
     run.reserve_file.unlink(missing_ok=True)
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)  # "cancelling" must not follow the last word
     run.write_status(outcome)
     return 0
 
@@ -124,6 +125,7 @@ class _Obituary:
     ) -> None:
         from unift_local import guards
 
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
         self._run.reserve_file.unlink(missing_ok=True)
         if not isinstance(error, UniftError):
             sys.__excepthook__(kind, error, trace)  # into the log

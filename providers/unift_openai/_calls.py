@@ -5,10 +5,11 @@ from __future__ import annotations
 import re
 import threading
 from collections.abc import Callable, Generator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from email.utils import parsedate_to_datetime
 from typing import Any, TypeVar
 
+import httpx2
 import openai
 
 from unift import remote
@@ -27,7 +28,31 @@ def connect(site: Site, timeout: float = 60.0) -> openai.OpenAI:
     Raises:
         ProviderError: There is no key.
     """
-    return openai.OpenAI(base_url=site.url, api_key=site.key(), max_retries=0, timeout=timeout)
+    return _open(site.url, site.key(), timeout)
+
+
+class _Http(openai.DefaultHttpxClient):
+    """Closed when it is forgotten, as the SDK's own is."""
+
+    def __del__(self) -> None:
+        with suppress(Exception):
+            self.close()
+
+
+def _open(url: str, key: str, timeout: float) -> openai.OpenAI:
+    http = _Http(event_hooks={"response": [no_page]})
+    return openai.OpenAI(
+        base_url=url, api_key=key, max_retries=0, timeout=timeout, http_client=http
+    )
+
+
+def no_page(response: httpx2.Response) -> None:
+    """A web page with status 200, of a proxy or of maintenance, is as good as no connection. The
+    SDK would hand its text on as if it were the answer."""
+    if response.is_success and response.headers.get("content-type", "").startswith("text/html"):
+        raise httpx2.RemoteProtocolError(
+            "a web page came instead of an answer", request=response.request
+        )
 
 
 def client(site: Site) -> openai.OpenAI:
@@ -41,7 +66,7 @@ def _shared(url: str, key: str) -> openai.OpenAI:
         if found is None:
             if len(_clients) == _MOST_CLIENTS:  # the oldest; nobody talks to so many hosts at once
                 _clients.pop(next(iter(_clients))).close()
-            found = openai.OpenAI(base_url=url, api_key=key, max_retries=0, timeout=60.0)
+            found = _open(url, key, 60.0)
             _clients[url, key] = found
         return found
 
@@ -83,11 +108,21 @@ def politely(call: Callable[[], _T], attempts: int = remote.ATTEMPTS) -> _T:
 
 @contextmanager
 def our_words(site: Site, where: str) -> Generator[None]:
-    """Turn the SDK's errors into ours."""
+    """Turn the SDK's errors into ours, and answers of a form that no API should give."""
     try:
         yield
+    except UniftError:
+        raise
     except openai.OpenAIError as error:
         raise translate(error, site, where) from error
+    except (AttributeError, LookupError, TypeError, ValueError, OverflowError) as error:
+        raise ProviderError(
+            f"{site.host.name} answered, but not as its API does ({type(error).__name__}: "
+            f"{redact(str(error))}).",
+            code="odd_answer",
+            where=where,
+            fix=f"look what {site.url} says; a proxy may be in between. Nothing is lost",
+        ) from error
 
 
 def translate(error: Exception, site: Site, where: str) -> UniftError:

@@ -17,14 +17,14 @@ def translated(events: Iterable[Any], checkpoints: Iterable[Any]) -> list[Event]
     """Oldest first. The host lists newest first with times in whole seconds, and may repeat or
     shuffle; a step's number is the better clock."""
     raw = list({str(event.id): event for event in reversed(list(events))}.values())
-    raw.sort(key=lambda event: event.created_at)  # stable: within a second as listed
+    raw.sort(key=lambda event: _at(event.created_at))  # stable: within a second as listed
     places = [i for i, event in enumerate(raw) if "step" in _data(event)]
     for i, event in zip(places, sorted((raw[i] for i in places), key=_by_step), strict=True):
         raw[i] = event
     found: list[Event] = []
     for event in raw:
         found += _one(event)
-    found += [_checkpoint(point) for point in sorted(checkpoints, key=lambda p: p.step_number)]
+    found += [_checkpoint(point) for point in sorted(checkpoints, key=_step_of)]
     return found
 
 
@@ -34,12 +34,21 @@ def _data(event: Any) -> dict[str, Any]:
 
 
 def _by_step(event: Any) -> tuple[float, str]:
-    step = _data(event)["step"]
-    return (float(step) if isinstance(step, int | float) else 0.0, str(event.id))
+    return (_number(_data(event)["step"]), str(event.id))
+
+
+def _step_of(point: Any) -> float:
+    return _number(point.step_number)
+
+
+def _number(value: Any) -> float:
+    """0 for what is none: one odd field hides no event."""
+    return float(value) if isinstance(value, int | float) and abs(value) < 2**53 else 0.0
 
 
 def _at(stamp: Any) -> datetime:
-    return datetime.fromtimestamp(float(stamp or 0), UTC)
+    stamp = _number(stamp)
+    return datetime.fromtimestamp(stamp if 0 <= stamp < 253_402_300_800 else 0, UTC)  # year 10000
 
 
 def _one(event: Any) -> list[Event]:
@@ -58,7 +67,8 @@ def _one(event: Any) -> list[Event]:
 
 
 def _checkpoint(point: Any) -> Event:
-    metrics: dict[str, Any] = point.metrics.model_dump(exclude_none=True) if point.metrics else {}
+    said = getattr(point, "metrics", None)
+    metrics: dict[str, Any] = said.model_dump(exclude_none=True, warnings=False) if said else {}
     return Event(
         id=str(point.id),
         at=_at(point.created_at),

@@ -34,9 +34,10 @@ class Keeper(ABC):
         Raises:
             ProviderError: Nothing can be listed at all: no key, a wrong one, no network.
         """
-        from unift_openai._inventory import look
+        place = self._asked()
+        from unift_openai._inventory import look  # after the check: it needs the SDK
 
-        return look(self._asked())
+        return look(place)
 
     def content(self, file: HeldFile, start: int = 0) -> Iterator[bytes]:
         """A file's bytes from `start` on, in pieces; small files and large ones alike.
@@ -45,11 +46,11 @@ class Keeper(ABC):
             ProviderError: The host does not give it, or the connection broke on the way; what
                 came before may be kept, and asked for again from there.
         """
+        place = self._asked()
         import openai
 
         from unift_openai._calls import client, our_words, politely
 
-        place = self._asked()
         headers = {"Range": f"bytes={start}-"} if start else {}
         files = client(place).files.with_streaming_response
         with our_words(place, f"file {file.id}"):
@@ -95,4 +96,4 @@ class Keeper(ABC):
 
     @abstractmethod
     def check(self) -> None:
-        """Raises ProviderError if there is no key."""
+        """Raises MissingDependency unless the SDK is installed."""

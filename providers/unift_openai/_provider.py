@@ -168,7 +168,7 @@ class OpenAIShaped(Keeper):
                     word="not_found",
                     message=f"{self.name} does not know the job {handle.id}.",
                 )
-        return self._status(job, place.host)
+            return self._status(job, place.host)
 
     def events(self, handle: Handle, after: str | None = None) -> Sequence[Event]:
         """Everything that happened, in order. `after` is not used: a host may report late."""
@@ -189,7 +189,7 @@ class OpenAIShaped(Keeper):
                 points = list(pages(lambda: jobs.checkpoints.list(handle.id, limit=100)))
             except openai.NotFoundError:
                 points = []  # not every host has them
-        return translated(events, points)
+            return translated(events, points)
 
     def cancel(self, handle: Handle) -> None:
         """Ask for the end; one that is over already stays as it is."""
@@ -246,7 +246,7 @@ class OpenAIShaped(Keeper):
         api = client(place)
         with our_words(place, handle.id):
             job = politely(lambda: api.fine_tuning.jobs.retrieve(handle.id))
-            if place.host.words.get(job.status) is not State.SUCCEEDED:
+            if place.host.words.get(str(job.status)) is not State.SUCCEEDED:
                 raise RunError(
                     f"The job is {job.status} and has left no model.",
                     code="no_artifact",
@@ -263,9 +263,10 @@ class OpenAIShaped(Keeper):
                     sha256=digests,
                     metrics=figures,
                 )
+            base = str(job.model)
         model = str(job.fine_tuned_model)
         reference = model if place.own else f"{place.url}#{model}"
-        return Artifact(kind="hosted", reference=reference, base=job.model, metrics=figures)
+        return Artifact(kind="hosted", reference=reference, base=base, metrics=figures)
 
     def model(self, reference: str) -> Model:
         """A model id of this host, ``http://HOST/v1#NAME``, or a folder that it was fetched to."""
@@ -348,7 +349,7 @@ class OpenAIShaped(Keeper):
         return True
 
     def _status(self, job: Any, host: Host) -> Status:
-        state = host.words.get(job.status)
+        state = host.words.get(str(job.status))
         failure = None
         if state is State.FAILED:
             error = job.error

@@ -23,7 +23,7 @@ _PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl")
 def metrics(api: openai.OpenAI, job: Any) -> dict[str, float]:
     """The last figures of the run; empty where the host gives none that can be read."""
     found: dict[str, float] = {}
-    if job.trained_tokens is not None:
+    if isinstance(job.trained_tokens, int | float):
         found["trained_tokens"] = float(job.trained_tokens)
     for file_id in job.result_files or []:
         try:

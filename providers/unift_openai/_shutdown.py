@@ -11,13 +11,10 @@ import shlex
 from dataclasses import dataclass
 from datetime import date
 
-import openai
-
 from unift import catalog
 from unift.errors import LimitError, ProviderError, UniftError, UsageError
 from unift.remote import clock
 from unift.spec import TrainSpec
-from unift_openai._calls import client
 from unift_openai.hosts import Site
 
 WARN_DAYS = 180
@@ -63,6 +60,10 @@ def entry(site: Site, model: str) -> catalog.VendorModel | None:
 
 def _asked(site: Site, model: str) -> date | None:
     """One short question; silence is no obstacle, there is the catalogue."""
+    import openai  # here: the capabilities of a host are known without its SDK
+
+    from unift_openai._calls import client
+
     try:
         found = client(site).models.retrieve(model, timeout=5.0)
         return date.fromisoformat(found.shutdown_date) if found.shutdown_date else None

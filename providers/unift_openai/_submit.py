@@ -38,7 +38,7 @@ def pages(first: Callable[[], Any], attempts: int = 6) -> Iterator[Any]:
     page = politely(first, attempts)
     seen: set[str] = set()
     while True:
-        fresh = [item for item in page.data if item.id not in seen]
+        fresh = [item for item in page.data or () if item.id not in seen]
         seen.update(item.id for item in fresh)
         yield from fresh
         if not fresh or not page.has_next_page():
@@ -175,7 +175,7 @@ class Submission:
         for attempt in range(_ATTEMPTS):
             self._mark(clock.now())
             try:
-                job = self.api.fine_tuning.jobs.create(**body)
+                job = str(self.api.fine_tuning.jobs.create(**body).id)
             except openai.RateLimitError as error:
                 # The one refusal that may be followed by another call: the host did nothing.
                 self._mark(None)
@@ -193,8 +193,10 @@ class Submission:
                     self._mark(None)
                     raise self._refused(error) from error
                 return self._doubt(error)
+            except (AttributeError, TypeError, ValueError) as error:
+                return self._doubt(error)  # not the API's words: perhaps of a proxy in between
             else:
-                return self._made(str(job.id))
+                return self._made(job)
         raise AssertionError("the last attempt returns or raises")
 
     def _made(self, job: str) -> str:
@@ -206,7 +208,7 @@ class Submission:
         self.intent.attempted = when
         self.intent.save(self.name)
 
-    def _doubt(self, cause: openai.OpenAIError) -> str:
+    def _doubt(self, cause: Exception) -> str:
         for seconds in _LOOKS:
             clock.sleep(seconds)
             try:

@@ -164,7 +164,13 @@ def _counting(
                     add(tensor)
             return found
 
-    pointwise = ("_into_gradient", "_swiglu", "_swiglu_again", "_swiglu_backward")
+    pointwise = (
+        "_into_gradient",
+        "_swiglu",
+        "_swiglu_again",
+        "_swiglu_backward",
+        "_swiglu_into_gradients",
+    )
     for module in fused:
         for name in pointwise:
             if hasattr(module, name):

@@ -212,6 +212,26 @@ def test_followers_in_two_processes_see_the_same(capitals: str) -> None:
     assert theirs == mine
 
 
+def test_a_slow_look_does_not_undo_a_resume(capitals: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its answer is from before the failure, the resume and the new start that others saw."""
+    from unift_echo import Echo
+
+    run, real = start(capitals, fail_at=2, steps=9), Echo.poll
+    run.refresh()
+
+    def slow(self: Echo, handle: Any) -> Any:
+        monkeypatch.setattr(Echo, "poll", real)
+        old = real(self, handle)
+        assert old.state is State.FAILED
+        unift.run(run.id).resume().refresh()
+        return old
+
+    monkeypatch.setattr(Echo, "poll", slow)
+    assert run.refresh().state is State.RUNNING
+    assert unift.run(run.id).failure is None
+    run.wait()
+
+
 def test_the_beginning_of_an_id_is_enough(capitals: str) -> None:
     run = start(capitals)
     assert unift.run(run.id[:6]).id == run.id
@@ -226,6 +246,20 @@ def test_a_broken_store_is_explained(home: Path) -> None:
     with pytest.raises(UsageError, match="run store") as caught:
         unift.runs()
     assert caught.value.fix
+
+
+def test_one_bad_record_does_not_hide_the_others(capitals: str, home: Path) -> None:
+    good, bad, odd = (start(capitals).wait() for _ in range(3))
+    with sqlite3.connect(home / "runs.db") as db:
+        db.execute("UPDATE runs SET plan='{}' WHERE id=?", (bad.id,))
+        db.execute("UPDATE events SET data='{' WHERE run=? AND seq=2", (odd.id,))
+    db.close()
+    assert [run.id for run in unift.runs()] == [odd.id, good.id]
+    assert Store().unreadable() == [bad.id]
+    assert len(list(odd.events())) == len(list(good.events()))
+    with pytest.raises(UsageError, match="cannot be read") as caught:
+        unift.run(bad.id)
+    assert bad.id in caught.value.where
 
 
 def test_a_store_from_the_future_is_refused(home: Path) -> None:

@@ -122,3 +122,49 @@ def test_a_job_that_goes_on_is_never_seen_as_paused(
     until(lambda: len(seen) == 2 and not shelf.open_jobs()[0].wish)
     conductor.stop()
     assert seen == ["queued", "queued"]
+
+
+def test_a_disk_that_was_full_for_a_moment_ends_no_training(
+    capitals: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    runs = jobs(2, capitals, steps=3)
+    submit, full = Echo.submit, [True]
+
+    def once(self: Echo, plan: Plan, token: str) -> Handle:
+        if full:
+            full.clear()
+            raise OSError(28, "No space left on device")
+        return submit(self, plan, token)
+
+    monkeypatch.setattr(Echo, "submit", once)
+    conductor = Conductor(Shelf(), Store(), 1, ())
+    conductor.start()
+    until(lambda: not Shelf().open_jobs())
+    conductor.stop()
+    assert states(runs) == [State.SUCCEEDED] * 2
+
+
+def test_nothing_undoes_a_cancel(capitals: str) -> None:
+    (run,) = jobs(1, capitals)
+    shelf = Shelf()
+    assert shelf.wish(run, "pause")
+    assert shelf.wish(run, "cancel")
+    assert not shelf.wish(run, "pause")
+    assert not shelf.wish(run, "resume")
+    assert shelf.wish(run, "cancel")
+
+
+def test_whoever_resumes_beside_the_server_is_not_halted_again(capitals: str) -> None:
+    (run,) = jobs(1, capitals, steps=12)
+    shelf = Shelf()
+    conductor = Conductor(shelf, Store(), 1, ())
+    conductor.start()
+    until(lambda: states([run]) == [State.RUNNING])
+    shelf.wish(run, "pause")
+    conductor.wake()
+    until(lambda: states([run]) == [State.PAUSED] and not shelf.open_jobs()[0].wish)
+    unift.run(run).resume()
+    conductor.wake()
+    until(lambda: not shelf.open_jobs())
+    conductor.stop()
+    assert states([run]) == [State.SUCCEEDED]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import socket
 import subprocess
@@ -14,6 +15,7 @@ import httpx2
 import pytest
 
 from tests.serve.conftest import Server, launch, unift
+from unift.serve import Settings, create_app
 
 CHAT: dict[str, Any] = {
     "model": "demo",
@@ -183,3 +185,39 @@ def test_schemathesis_finds_no_500(server: Server, tmp_path: Path) -> None:
     # fmt: on
     done = subprocess.run(command, capture_output=True, text=True, timeout=400, cwd=tmp_path)
     assert done.returncode == 0, done.stdout[-5000:] + done.stderr[-2000:]
+
+
+def test_whoever_leaves_takes_the_question_along(monkeypatch: pytest.MonkeyPatch) -> None:
+    from unift.serve._answers import Answer
+
+    ended: list[str] = []
+
+    async def endless(self: Answer) -> dict[str, Any]:
+        try:
+            await asyncio.Event().wait()
+        finally:
+            ended.append("ended")
+        return {}
+
+    monkeypatch.setattr(Answer, "whole", endless)
+    app = create_app(Settings(model="demo", insecure_loopback=True))
+    coming = [
+        {"type": "http.request", "body": json.dumps(CHAT).encode(), "more_body": False},
+        {"type": "http.disconnect"},
+    ]
+    sent: list[Any] = []
+
+    async def receive() -> Any:
+        return coming.pop(0)
+
+    async def send(message: Any) -> None:
+        sent.append(message)
+
+    scope = {
+        "type": "http", "asgi": {"version": "3.0"}, "http_version": "1.1", "method": "POST",
+        "path": "/v1/chat/completions", "raw_path": b"/v1/chat/completions", "query_string": b"",
+        "headers": [(b"content-type", b"application/json")], "client": ("127.0.0.1", 1),
+        "server": ("127.0.0.1", 8000), "scheme": "http", "root_path": "",
+    }  # fmt: skip
+    asyncio.run(asyncio.wait_for(app(scope, receive, send), 60))
+    assert ended == ["ended"]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -84,6 +85,34 @@ def test_looks_survive_a_storm(vendor: Vendor, openai: Provider, spec: Make) -> 
     with pytest.raises(ProviderError) as caught:
         openai.poll(handle)
     assert caught.value.exit_status == 5
+
+
+def test_a_page_of_a_proxy_is_said_and_outlived(
+    vendor: Vendor, openai: Provider, spec: Make
+) -> None:
+    run = start(openai.plan(spec()))
+    assert run._row.handle is not None
+    vendor.fault("job", *["page before"] * 6)
+    with pytest.raises(ProviderError, match="web page"):
+        openai.poll(run._row.handle)
+    vendor.fault("job", "page before", "page after")
+    vendor.fault("events", "page before")
+    vendor.fault("checkpoints", "page before")
+    assert run.wait().state is State.SUCCEEDED
+
+
+def test_one_odd_field_hides_no_event(vendor: Vendor, openai: Provider, spec: Make) -> None:
+    run = start(openai.plan(spec())).wait()
+    assert run._row.handle is not None
+    whole = openai.events(run._row.handle)
+    told = type(vendor.books).events
+
+    def odd(books: Any, job: str) -> list[dict[str, Any]]:
+        first, *rest = told(books, job)
+        return [{**first, "created_at": None, "level": 7, "new": []}, *rest, *rest[:1]]
+
+    vendor.books.events = odd.__get__(vendor.books)
+    assert {one.id for one in openai.events(run._row.handle)} == {one.id for one in whole}
 
 
 def test_newer_models_take_other_names(vendor: Vendor, openai: Provider) -> None:

@@ -22,7 +22,17 @@ from unift.spec import TrainSpec
 pytestmark = pytest.mark.slow
 SCHEDULES = 1_000
 CALLS = ("create", "upload", "jobs", "files", "job", "events", "content", "checkpoints", "delete")
-FAULTS = ("fine", "fine", "500", "429", "429 5", "cut before", "cut after")
+FAULTS = (
+    "fine",
+    "fine",
+    "500",
+    "429",
+    "429 5",
+    "cut before",
+    "cut after",
+    "page before",
+    "page after",
+)
 
 
 def arm(vendor: Vendor, chance: random.Random) -> None:
@@ -54,7 +64,9 @@ def test_schedules(
     # What they are about is the order of things, not the wire (test_submit has that).
     memory = Path("/dev/shm")
     with (
-        httpx2.Client(transport=Direct(vendor)) as direct,
+        httpx2.Client(
+            transport=Direct(vendor), event_hooks={"response": [_calls.no_page]}
+        ) as direct,
         tempfile.TemporaryDirectory(dir=memory if memory.is_dir() else None) as home,
     ):
         monkeypatch.setenv("UNIFT_HOME", home)

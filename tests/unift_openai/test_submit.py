@@ -28,6 +28,20 @@ def test_an_answer_cut_off_is_found_again(
     assert vendor.calls.count("create") == 1
 
 
+@pytest.mark.parametrize("fault", ["page before", "page after"])
+def test_a_page_of_a_proxy_is_a_doubt_and_no_answer(
+    vendor: Vendor, openai: Provider, spec: Make, clock: Clock, fault: str
+) -> None:
+    vendor.fault("create", fault)
+    if fault == "page after":
+        openai.submit(openai.plan(spec()), "t1")
+    else:
+        with pytest.raises(LostError):
+            openai.submit(openai.plan(spec()), "t1")
+    assert len(vendor.jobs_with("t1")) == (fault == "page after")
+    assert vendor.calls.count("create") == 1
+
+
 @pytest.mark.parametrize("metadata", [True, False])
 def test_a_job_that_is_listed_late_is_lost_first_and_found_later(
     vendor: Vendor, openai: Provider, spec: Make, clock: Clock, metadata: bool

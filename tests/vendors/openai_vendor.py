@@ -69,7 +69,8 @@ class Vendor:
 
     def fault(self, call: str, *kinds: str) -> None:
         """Let the next calls of that name go wrong: "500", "429", "429 3" (Retry-After),
-        "cut before" or "cut after" (the effect), "fine"."""
+        "cut before" or "cut after" (the effect), "page before" or "page after" (with status 200, a
+        page of some proxy instead of the answer), "fine"."""
         self.faults[call].extend(kinds)
 
     def jobs_with(self, token: str) -> list[dict[str, Any]]:
@@ -148,6 +149,8 @@ class _Handler(BaseHTTPRequestHandler):
             self._error(429, "Rate limit reached", "rate_limit_exceeded", after)
         elif fault == "cut before":
             self._cut()
+        elif fault == "page before":
+            self._page_of_a_proxy()
         elif fault == "half":  # of a file, then silence
             with vendor.lock:
                 _, answer = self._answer(name, args, query, body)
@@ -159,6 +162,8 @@ class _Handler(BaseHTTPRequestHandler):
                 status, answer = self._answer(name, args, query, body)
             if fault == "cut after":
                 self._cut()
+            elif fault == "page after":
+                self._page_of_a_proxy()
             elif isinstance(answer, bytes):
                 self._send(status, answer, "application/octet-stream")
             elif status >= 400:
@@ -172,6 +177,9 @@ class _Handler(BaseHTTPRequestHandler):
     def _cut(self) -> None:
         self.close_connection = True
         self.connection.close()
+
+    def _page_of_a_proxy(self) -> None:
+        self._send(200, b"<html>Back in a minute</html>", "text/html")
 
     def _error(
         self, status: int, message: str, code: str, after: str = "", param: str | None = None

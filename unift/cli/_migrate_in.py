@@ -338,12 +338,6 @@ def _serve_proxy(
     if source:
         model = source.partition("#")[2] if "://" in source else source.partition(":")[2]
     logging.basicConfig(level=logging.WARNING, format="%(message)s")
-    err.print(
-        f"unift proxy: http://{host}:{port}/v1 in front of {upstream}\n"
-        f"Set base_url of the application to it. Answers go to {folder / 'proxy.jsonl'}; "
-        f"http://{host}:{port}/healthz says how it is.",
-        markup=False,
-    )
     serve_proxy(
         Settings(
             upstream=upstream,
@@ -357,6 +351,11 @@ def _serve_proxy(
         ),
         host=host,
         port=port,
+        on_start=lambda: err.print(
+            f"unift proxy: http://{host}:{port}/v1 in front of {upstream}\n"
+            f"Set base_url of the application to it. Answers go to {folder / 'proxy.jsonl'}; "
+            f"http://{host}:{port}/healthz says how it is."
+        ),
     )
 
 

@@ -60,24 +60,19 @@ def show_plan(plan: MigrationPlan) -> None:
     """Candidates, mapping, data, warnings."""
     from rich.table import Table
 
-    table = Table(
-        "base", "by", "licence", "memory", "hours", "training", "a month", "dates",
-        box=None, pad_edge=False,
-    )  # fmt: skip
-    for column in table.columns[:3]:
-        column.overflow = "fold"  # a name that is cut off is no name
+    # Two lines each: eight columns would break every name where a terminal is 80 wide.
     for one in plan.candidates[:8]:
-        table.add_row(
-            ("* " if one.recommended else "  ") + one.base,
-            one.provider + (f" ({one.hardware})" if one.hardware else ""),
-            one.licence,
-            "-" if one.memory_gib is None else f"{one.memory_gib:.1f} GiB",
-            "-" if one.hours is None else f"{one.hours:.2g}",
-            _usd(one.price_usd),
-            _usd(one.usd_per_month),
+        by = one.provider + (f" ({one.hardware})" if one.hardware else "")
+        out.print(f"{'*' if one.recommended else ' '} {one.base}", style="bold", end="")
+        out.print(f"  {by}  {one.licence}")
+        figures = [
+            "" if one.memory_gib is None else f"{one.memory_gib:.1f} GiB",
+            "" if one.hours is None else f"{one.hours:.2g} hours",
+            "" if one.price_usd is None else f"training {_usd(one.price_usd)}",
+            "" if one.usd_per_month is None else f"{_usd(one.usd_per_month)} a month",
             "; ".join(one.against) or one.date_risk,
-        )
-    out.print(table)
+        ]
+        out.print(f"    {', '.join(one for one in figures if one)}", style="dim")
     more = len(plan.candidates) - 8
     if more > 0:
         out.print(f"and {more} more in plan.json", style="dim")

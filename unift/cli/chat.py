@@ -27,6 +27,13 @@ def command(
         prompt = sys.stdin.read().strip()
         if not prompt:
             raise UsageError("There is no prompt.", where="stdin", fix="give --prompt 'Hello'")
+    if prompt is not None and not prompt.isascii():
+        try:
+            prompt.encode()
+        except UnicodeEncodeError:
+            raise UsageError(
+                "The prompt is not UTF-8.", where="prompt", fix="export LC_ALL=C.UTF-8"
+            ) from None
     if json and prompt is None:
         raise UsageError("--json needs a prompt.", where="--json", fix="give --prompt 'Hello'")
     sampling = Sampling(temperature=temperature, max_tokens=max_tokens)

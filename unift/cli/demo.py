@@ -135,7 +135,8 @@ def _same_run(plan: Plan) -> Run | None:
 
 
 def _headline(title: str, same_as: str) -> None:
-    out.print(f"\n[bold]{title}[/]  [dim]{same_as}[/]")
+    out.print(f"\n{title}", style="bold", end="  ")
+    out.print(same_as, style="dim")
 
 
 def _silent(title: str, same_as: str) -> None:

@@ -18,8 +18,8 @@ def command(json: Json = False) -> None:
     mark = {True: "[green]ok[/]", False: "[red]no[/]", None: "- "}
     width = max(len(check.name) for check in checks)
     for check in checks:
-        out.print(f"{mark[check.ok]}  {check.name:<{width}}  {escape(check.detail)}")
+        out.print(f"{mark[check.ok]}  {check.name:<{width}}  {escape(check.detail)}", markup=True)
         # A line of its own, never cut: it is there to be copied.
         for word, text in (("without it", check.disables), ("mend with", check.fix)):
             if text:
-                out.print(f"      [dim]{word:<10}[/]  {escape(text)}")
+                out.print(f"      [dim]{word:<10}[/]  {escape(text)}", markup=True)

@@ -97,7 +97,7 @@ def command(
         from unift.report import write_estimate
 
         write_estimate(document, html, f"Ways to fine-tune {model}")
-        err.print(f"wrote {html}", markup=False)
+        err.print(f"wrote {html}")
     if json:
         emit(document)
     else:
@@ -108,11 +108,11 @@ def command(
         if row["available"] and row["fits"] is not False and _within(row, budget, deadline)
     ]
     if not able:
-        err.print(_why_not(document["rows"], budget, deadline), markup=False)
+        err.print(_why_not(document["rows"], budget, deadline))
         raise typer.Exit(4)
     if not json and (budget is not None or deadline is not None):
         names = ", ".join(f"{row['provider']} {row['model']}" for row in able)
-        out.print(f"\nwithin budget and deadline: {names}", markup=False)
+        out.print(f"\nwithin budget and deadline: {names}")
 
 
 def _names(given: str) -> list[str] | str:
@@ -157,14 +157,11 @@ def _why_not(rows: list[dict[str, Any]], budget: float | None, deadline: float |
 
 def show(found: Estimate) -> None:
     """One line a provider, then what the figures rest on."""
-    from rich.console import Console
     from rich.table import Table
 
     document = found.as_dict()
     running = any(row["usd_per_month"] is not None for row in document["rows"])
-    # A file or a pipe has no width of its own.
-    place = out if out.is_terminal else Console(file=out.file, width=160, highlight=False)
-    ends = any(row["ends_on"] for row in document["rows"]) and place.width >= 110
+    ends = any(row["ends_on"] for row in document["rows"]) and out.width >= 110
     names = ["provider", "model", "fits", "GiB", "hours", "USD"]
     names += ["USD/1,000", "USD/month"] if running else []
     table = Table(
@@ -199,7 +196,7 @@ def show(found: Estimate) -> None:
             {True: "yes", False: "no", None: "-"}[row["weights_yours"]],
             *([row["ends_on"] or "-"] if ends else []),
         )
-    place.print(table)
+    out.print(table)
     _advice(document["rows"])
     _notes("what this rests on", {row["provider"]: row["assumptions"] for row in document["rows"]})
     _notes(
@@ -210,7 +207,7 @@ def show(found: Estimate) -> None:
         from unift.estimate._break_even import break_even_words
 
         said = [break_even_words(found.break_even), *found.break_even["assumptions"]]
-        out.print("\nbreak-even: " + "; ".join(said), markup=False)
+        out.print("\nbreak-even: " + "; ".join(said))
 
 
 def _advice(rows: list[dict[str, Any]]) -> None:
@@ -230,7 +227,7 @@ def _advice(rows: list[dict[str, Any]]) -> None:
             f"which {MARGIN:.0%} stay free; "
         )
         said = row["advice"] if row["fits"] else need + row["advice"]
-        out.print(f"  {row['provider']}: {said}", markup=False)
+        out.print(f"  {row['provider']}: {said}")
 
 
 def _notes(title: str, by_provider: dict[str, list[str]]) -> None:
@@ -243,7 +240,7 @@ def _notes(title: str, by_provider: dict[str, list[str]]) -> None:
         out.print(f"\n{title}", style="bold")
     for line, providers in who.items():
         names = "all" if len(providers) == len(by_provider) > 1 else ", ".join(providers)
-        out.print(f"  {names}: {line}", style="dim", markup=False)
+        out.print(f"  {names}: {line}", style="dim")
 
 
 def _source(one: dict[str, Any]) -> str:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from unift.cli._output import Json, emit, out
+from unift.cli._output import Json, emit, err, out
 from unift.cli._progress import describe, duration, follow
 from unift.cli.train import show_plan
 
@@ -24,10 +24,15 @@ def list_(
 ) -> None:
     """List runs, newest first."""
     import unift
+    from unift.runs import Store
 
     found = unift.runs(limit=limit)
+    unreadable = Store().unreadable()
+    if unreadable:
+        names = ", ".join(unreadable)
+        err.print(f"not shown, because its record cannot be read: {names}", style="yellow")
     if json:
-        emit({"runs": [run.as_dict() for run in found]})
+        emit({"runs": [run.as_dict() for run in found], "unreadable": unreadable})
         return
     if not found:
         out.print("No runs yet. unift demo makes the first one.")
@@ -63,7 +68,8 @@ def show(run_id: Id, json: Json = False) -> None:
     if json:
         emit(document)
         return
-    out.print(f"[bold]{run.id}[/]  {run.status}  {run.provider}  on {document['base']}")
+    out.print(run.id, style="bold", end="  ")
+    out.print(f"{run.status}  {run.provider}  on {document['base']}")
     if document["message"]:
         out.print(document["message"], markup=False)
     for line in _progress(document):

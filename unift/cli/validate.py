@@ -11,6 +11,8 @@ from unift.cli._output import Json, emit, err, out
 from unift.cli._progress import counting
 
 if TYPE_CHECKING:
+    from rich.text import Text
+
     from unift.data import Finding, Report
     from unift.data.shown import ShownRow
 
@@ -51,6 +53,13 @@ def command(
         str | None,
         typer.Option(help="With --deep: country of phone numbers without a country code, as US."),
     ] = None,
+    drop: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="What rows may lose where a provider needs them converted, as unift convert"
+            " --drop; repeatable."
+        ),
+    ] = None,
     json: Json = False,
 ) -> None:
     """Check training data: every fault with its line, the reason and the fix."""
@@ -70,6 +79,7 @@ def command(
             deep=deep,
             epochs=epochs,
             region=region,
+            drop=drop or (),
         )
     rows: list[ShownRow] = []
     if show:
@@ -115,9 +125,9 @@ def print_report(report: Report, max_per_code: int = 5) -> None:
     tokens = "" if report.tokens is None else f", {report.tokens:,} tokens ({report.tokens_method})"
     if report.format_reason and report.format != "openai-chat":
         out.print(f"format: {report.format} ({report.format_reason})", markup=False)
-    verdict = "[bold green]ready[/]" if report.ok else "[bold red]not ready[/]"
+    out.print(_verdict(report.ok), end="")
     out.print(
-        f"{verdict}: {report.rows:,} rows{tokens}; {report.errors} errors,"
+        f": {report.rows:,} rows{tokens}; {report.errors} errors,"
         f" {report.warnings} warnings, {report.advice} advice"
     )
     fixed = report.fixed
@@ -135,7 +145,8 @@ def _print_group(code: str, members: list[Finding], count: int, most: int) -> No
 
     first = members[0]
     style = _STYLE[first.severity]
-    out.print(f"[{style}]{first.severity} {code}[/] {explain(code).title} ({count})")
+    out.print(f"{first.severity} {code}", style=style, end=" ")
+    out.print(f"{explain(code).title} ({count})")
     for finding in members[:most]:
         place = finding.file + (f":{finding.line}" if finding.line else "")
         where = f" {finding.path}" if finding.path else ""
@@ -151,6 +162,12 @@ def _print_group(code: str, members: list[Finding], count: int, most: int) -> No
         out.print(f"  fix: {fix}", style="green", markup=False)
 
 
+def _verdict(good: bool) -> Text:
+    from rich.text import Text
+
+    return Text("ready", "bold green") if good else Text("not ready", "bold red")
+
+
 def _print_verdicts(report: Report) -> None:
     from rich.table import Table
 
@@ -163,9 +180,8 @@ def _print_verdicts(report: Report) -> None:
     for name, good in report.verdicts.items():
         codes = report.refusals.get(name, {})
         because = ", ".join(f"{code} ({count})" for code, count in codes.items())
-        verdict = "[bold green]ready[/]" if good else "[bold red]not ready[/]"
         billed = f"{report.bills[name].tokens:,}" if name in report.bills else "-"
-        table.add_row(name, verdict, f"{sum(codes.values()):,}", billed, because)
+        table.add_row(name, _verdict(good), f"{sum(codes.values()):,}", billed, because)
     out.print(table)
     for name, bill in report.bills.items():
         notes = f" ({'; '.join(bill.notes)})" if bill.notes else ""

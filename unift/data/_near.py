@@ -43,8 +43,8 @@ class NearRows:
         except ImportError:
             raise MissingDependency(
                 "Looking for near duplicates needs rensa.",
-                where="deep",
-                fix="pip install 'unift[data]'",
+                where=file,
+                fix="pip install 'unift[data]', or do without: no --deep, data split --no-near",
             ) from None
         self.file = file
         self._rensa: Any = rensa

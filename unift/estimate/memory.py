@@ -169,7 +169,8 @@ def estimate_memory(
         attention: ``sdpa``, ``varlen`` (no mask, no padding; ``varlen_repeated`` if its kernel
             wants as many keys as queries) or ``eager`` (full score matrix).
         kernels: ``torch``, ``liger`` layer kernels (norms and MLP keep less), or ``adapters`` fused
-            with their base (only without dropout).
+            with their base (only without dropout); ``adapters_whole``: recomputed layers to their
+            end, as it was before 2026-11-25, 18:00.
         padded: Rows of different lengths share a batch, so an attention mask is passed.
         dropout: Of the adapters; above 0 each adapter keeps a mask.
         adapter_dtype: None for float32.
@@ -299,7 +300,8 @@ def _moments(shape: Shape, run: Training) -> dict[str, dict[str, float]]:
         workspace["dequantisation"] = max(0.0, float(biggest * run.width) - product)
     elif run.tuning == "qlora":
         biggest = max(one.inputs * one.outputs for one in shape.linears() if one.layer)
-        workspace["dequantisation"] = float(biggest * run.width)
+        # A recomputed MLP holds its three for all pieces.
+        workspace["dequantisation"] = float(biggest * run.width) * (3 if run.unread(shape) else 1)
     table = float(shape.vocab * shape.hidden * run.storage) if run.full else 0.0
     one_layer = (
         gradients / shape.layers

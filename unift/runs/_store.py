@@ -10,7 +10,7 @@ import json
 import secrets
 import sqlite3
 from collections.abc import Generator, Iterable
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -175,7 +175,7 @@ class Store:
         return _row(row)
 
     def list(self, *, unfinished: bool = False, limit: int | None = None) -> list[Row]:
-        """Runs, newest first."""
+        """Runs, newest first; without those of `unreadable`."""
         query, args = "SELECT * FROM runs", []
         if unfinished:
             live = [state for state in State if not state.finished]
@@ -185,7 +185,24 @@ class Store:
         if limit is not None:
             query += f" LIMIT {int(limit)}"
         with self._open() as db:
-            return [_row(row) for row in db.execute(query, args).fetchall()]
+            rows = db.execute(query, args).fetchall()
+        found: list[Row] = []
+        for row in rows:
+            with suppress(UsageError):  # one bad record does not hide the others
+                found.append(_row(row))
+        return found
+
+    def unreadable(self) -> list[str]:
+        """Ids of runs whose record another version wrote, or something damaged."""
+        with self._open() as db:
+            rows = db.execute("SELECT * FROM runs").fetchall()
+        found: list[str] = []
+        for row in rows:
+            try:
+                _row(row)
+            except UsageError:
+                found.append(row["id"])
+        return found
 
     def update(
         self,
@@ -193,16 +210,22 @@ class Store:
         state: State | None = None,
         *,
         expect: Iterable[State] | None = None,
+        seen: Row | None = None,
         **fields: Any,
     ) -> Row:
         """Move a run to a state and set fields, in one transaction.
 
         `expect` makes it a compare-and-set: when the run is in none of these states any more
-        (another process was quicker), nothing is written and RunError is raised.
+        (another process was quicker), nothing is written and RunError is raised. `seen` is the
+        same for a row that nobody may have changed since: a state alone can come back, as
+        `running` does after a failure and a resume.
         """
         with self._open(write=True) as db:
-            old = State(db.execute("SELECT state FROM runs WHERE id=?", (run_id,)).fetchone()[0])
-            if expect is not None and old not in set(expect):
+            query = "SELECT state, updated FROM runs WHERE id=?"
+            state_now, updated = db.execute(query, (run_id,)).fetchone()
+            old = State(state_now)
+            moved = seen is not None and datetime.fromisoformat(updated) != seen.updated
+            if moved or (expect is not None and old not in set(expect)):
                 raise RunError(
                     f"The run is {old} by now; another process was quicker.",
                     code="run_moved_on",
@@ -245,17 +268,7 @@ class Store:
             rows = db.execute(
                 "SELECT * FROM events WHERE run=? AND seq>? ORDER BY seq", (run_id, after)
             ).fetchall()
-        return [
-            Event(
-                id=row["id"],
-                at=datetime.fromisoformat(row["at"]),
-                kind=row["kind"],
-                message=row["message"],
-                data=json.loads(row["data"]),
-                seq=row["seq"],
-            )
-            for row in rows
-        ]
+        return [_event(row) for row in rows]
 
     # --- lineage ------------------------------------------------------------------------------
 
@@ -331,7 +344,39 @@ def _state_event(state: State, message: str) -> Event:
     )
 
 
+def _event(row: sqlite3.Row) -> Event:
+    try:
+        data = json.loads(row["data"])
+    except ValueError:
+        data = {"unreadable": row["data"]}
+    return Event(
+        id=row["id"],
+        at=datetime.fromisoformat(row["at"]),
+        kind=row["kind"],
+        message=row["message"],
+        data=data,
+        seq=row["seq"],
+    )
+
+
 def _row(row: sqlite3.Row) -> Row:
+    """The record of a run.
+
+    Raises:
+        UsageError: It cannot be read.
+    """
+    try:
+        return _parsed(row)
+    except ValueError as error:  # pydantic's is one
+        raise UsageError(
+            f"The record of this run cannot be read ({type(error).__name__}).",
+            code="record_broken",
+            where=f"run {row['id']}",
+            fix="use the version of unift that made it; the other runs are not concerned",
+        ) from error
+
+
+def _parsed(row: sqlite3.Row) -> Row:
     def parsed(cls: type[BaseModel], column: str) -> Any:
         return None if row[column] is None else cls.model_validate_json(row[column])
 

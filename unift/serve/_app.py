@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 import time
-from collections.abc import AsyncGenerator, Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine
 from contextlib import asynccontextmanager, suppress
 from itertools import repeat
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from anyio import to_thread
 from fastapi import FastAPI, Request, Response
@@ -43,8 +44,24 @@ if TYPE_CHECKING:
 _MIB = 1 << 20
 _UPLOAD_MIB = 512  # the vendor's limit of a file
 _BODY_MIB = 8
+_T = TypeVar("_T")
 # ft:BASE:unift:SUFFIX:RUN, and the name of a checkpoint of it
 _TUNED = re.compile(r"ft:.+:unift:[^:]*:([^:]+?)(?::ckpt-step-(\d+))?")
+
+
+async def _unless_left(work: Coroutine[Any, Any, _T], request: Request) -> _T:
+    """What `work` gives; whoever hangs up before takes it along, and frees its place."""
+    task = asyncio.ensure_future(work)
+    # The body has been read, so the next that comes from the client is its going.
+    gone = asyncio.ensure_future(request.receive())
+    try:
+        await asyncio.wait({task, gone}, return_when=asyncio.FIRST_COMPLETED)
+        if not task.done():
+            raise ApiError(499, "The client left.", "client_left")  # read by metrics alone
+        return task.result()
+    finally:
+        task.cancel()
+        gone.cancel()
 
 
 def create_app(settings: Settings, starting: Starting | None = None) -> FastAPI:
@@ -173,7 +190,7 @@ def create_app(settings: Settings, starting: Starting | None = None) -> FastAPI:
         if body.stream:
             return StreamingResponse(counted(made, who), media_type="text/event-stream")
         try:
-            return JSONResponse(await made.whole())
+            return JSONResponse(await _unless_left(made.whole(), request))
         finally:
             settle(made, who)
 

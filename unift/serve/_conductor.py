@@ -37,7 +37,7 @@ class Conductor:
         self._at_once = at_once
         self._cards = cards
         self._on: dict[str, str] = {}  # run -> card
-        self._asked: set[str] = set()  # runs that know that they shall pause or end
+        self._ending: set[str] = set()  # runs that know that they shall end
         self._wake = threading.Event()
         self._stopping = False
         self._thread = threading.Thread(target=self._work, name="trainings", daemon=True)
@@ -58,39 +58,55 @@ class Conductor:
 
     def _work(self) -> None:
         while not self._stopping:
-            busy = 0
-            waiting: list[Job] = []
-            for job in self._shelf.open_jobs():
-                try:
-                    state = self._follow(job)
-                except UniftError as error:
-                    log.warning("job %s: %s", job.id, error)
-                    state = self._store.get(job.run).state
-                if state in _BUSY:
-                    busy += 1
-                elif not state.finished:
-                    waiting.append(job)
-            for job in waiting:
-                if busy < self._at_once and not self._stopping:
-                    busy += self._begin(job)
+            try:
+                busy = self._look()
+            except Exception:  # a full disk, a store that is locked: later it may work
+                log.exception("the trainings cannot be looked at")
+                busy = 0
             self._wake.wait(_TICK if busy else 2.0)
             self._wake.clear()
+
+    def _look(self) -> int:
+        """Follow every open job, and start those whose turn it is; how many train."""
+        busy = 0
+        waiting: list[Job] = []
+        for job in self._shelf.open_jobs():
+            try:
+                state = self._follow(job)
+            except UniftError as error:
+                log.warning("job %s: %s", job.id, error)
+                state = self._store.get(job.run).state
+            except Exception:  # one job's trouble is not the others'
+                log.exception("job %s", job.id)
+                state = self._store.get(job.run).state
+            if state in _BUSY:
+                busy += 1
+            elif not state.finished:
+                waiting.append(job)
+        for job in waiting:
+            if busy < self._at_once and not self._stopping:
+                busy += self._begin(job)
+        return busy
 
     def _follow(self, job: Job) -> State:
         """Learn what became of a job, and pass on what its owner wishes."""
         row = self._store.get(job.run)
         run = Run(row, self._store)
         if row.state in _BUSY:
-            if job.wish in ("cancel", "pause") and run.id not in self._asked:
-                (run.cancel if job.wish == "cancel" else run.pause)()
-                self._asked.add(run.id)
+            if job.wish == "cancel" and run.id not in self._ending:
+                run.cancel()
+                self._ending.add(run.id)
+            elif job.wish == "pause":
+                run.pause()  # at every look: whoever starts it beside this server undoes the first
             else:
                 run.refresh()
         elif job.wish == "cancel":
             run.cancel()
         if run.state not in _BUSY:
-            self._asked.discard(run.id)
+            self._ending.discard(run.id)
             self._on.pop(run.id, None)
+        if run.state is State.PAUSED and job.wish == "pause":
+            self._shelf.granted(job)
         if run.state.finished:
             self._shelf.close_job(run.id)
         return run.state
@@ -106,6 +122,8 @@ class Conductor:
                 run.resume()
         except UniftError as error:
             log.warning("job %s: %s", job.id, error)
+        except Exception:
+            log.exception("job %s cannot be started", job.id)
         finally:
             # Not before: a paused run whose owner wishes nothing shows as paused.
             self._shelf.granted(job)

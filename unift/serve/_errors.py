@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 from fastapi import Request
@@ -31,6 +32,8 @@ class ApiError(Exception):
         self.headers = headers or {}
 
 
+#: Pydantic names the form of a union that it tried, such as ``list[TextPart]``.
+_FORM = re.compile(r"\[|^(constrained-)?(str|int|float)$|^literal")
 _TYPES = {401: "authentication_error", 403: "permission_error", 429: "rate_limit_error"}
 
 
@@ -65,11 +68,18 @@ async def on_unift_error(_: Request, error: Exception) -> JSONResponse:
 
 
 async def on_bad_request(_: Request, error: Exception) -> JSONResponse:
-    """A body or a parameter that does not fit; the first complaint."""
+    """A body or a parameter that does not fit; the complaint that goes deepest, the first of these.
+
+    Where several forms are allowed each complains, and the one that was meant fits the furthest.
+    """
     assert isinstance(error, RequestValidationError)
-    first: dict[str, Any] = dict(error.errors()[0])
-    place = ".".join(str(part) for part in first["loc"] if part not in ("body", "query", "path"))
-    return _answer(400, f"{place}: {first['msg']}" if place else first["msg"], "bad_request", place)
+    found: dict[str, Any] = dict(max(error.errors(), key=lambda one: len(one["loc"])))
+    names = [str(part) for part in found["loc"] if part not in ("body", "query", "path")]
+    place = ".".join(name for name in names if not _FORM.search(name))
+    message = found["msg"]
+    if found["type"] == "extra_forbidden":
+        message = "This is not a parameter that this server knows."
+    return _answer(400, f"{place}: {message}" if place else message, "bad_request", place)
 
 
 async def on_http_error(_: Request, error: Exception) -> JSONResponse:

@@ -168,9 +168,11 @@ class Shelf:
         with self._open() as db:
             db.execute("UPDATE jobs SET over=1, wish='' WHERE run=?", (run,))
 
-    def wish(self, run: str, wish: str) -> None:
+    def wish(self, run: str, wish: str) -> bool:
+        """Note what the owner wishes; False if it is the end already, which nothing undoes."""
         with self._open() as db:
-            db.execute("UPDATE jobs SET wish=?, over=0 WHERE run=?", (wish, run))
+            query = "UPDATE jobs SET wish=?, over=0 WHERE run=? AND (wish<>'cancel' OR ?='cancel')"
+            return db.execute(query, (wish, run, wish)).rowcount == 1
 
     def granted(self, job: Job) -> None:
         """Forget the wish that the job had, unless there is another one by now."""

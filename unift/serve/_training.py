@@ -154,7 +154,8 @@ def router(base: str, source: str, shelf: Shelf, store: Store, conductor: Conduc
         if state.finished or (wish == "resume" and not paused) or (wish == "pause" and paused):
             now = view(found)["status"]
             raise ApiError(400, f"The job is {now}; it cannot {wish}.", "invalid_state")
-        shelf.wish(found.run, wish)
+        if not shelf.wish(found.run, wish):
+            raise ApiError(400, f"The job is being cancelled; it cannot {wish}.", "invalid_state")
         conductor.wake()
         return view(known_job(job_id, who))
 
@@ -234,10 +235,13 @@ def _create(
             seed=body.seed,
         )
     except DataError as error:
-        where = error.where.rpartition("/")[2]
-        raise ApiError(
-            400, f"{where}: {error.message} {error.fix}", "invalid_training_file", "training_file"
-        ) from error
+        text = f"{error.where}: {error.message} {error.fix}"
+        # The owner knows the file by the name it was uploaded under, not by its place here.
+        for file_id in (body.training_file, body.validation_file):
+            kept_as = shelf.file(file_id) if file_id else None
+            if kept_as is not None:
+                text = text.replace(str(shelf.path(kept_as.id)), kept_as.filename)
+        raise ApiError(400, text, "invalid_training_file", "training_file") from error
     except UniftError as error:
         raise ApiError(400, f"{error.message} {error.fix}", error.code, error.where) from error
     kept = body.model_dump(exclude_none=True, include={"training_file", "validation_file"})

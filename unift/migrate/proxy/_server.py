@@ -2,14 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from urllib.parse import urlsplit
 
 from unift.errors import MissingDependency, UsageError
 from unift.migrate.proxy._app import Proxy, Settings
 
 
-def serve_proxy(settings: Settings, *, host: str = "127.0.0.1", port: int = 8100) -> None:
+def serve_proxy(
+    settings: Settings,
+    *,
+    host: str = "127.0.0.1",
+    port: int = 8100,
+    on_start: Callable[[], None] = lambda: None,
+) -> None:
     """Serve until SIGTERM or SIGINT; then finish what is being answered, and stop.
+
+    `on_start` is called once the address is ours.
 
     Raises:
         UsageError: The address is taken, or an upstream is no address.
@@ -33,4 +42,9 @@ def serve_proxy(settings: Settings, *, host: str = "127.0.0.1", port: int = 8100
             where="proxy",
             fix="pip install 'unift[serve]'",
         ) from error
-    run_app(lambda: Proxy(settings), host, port)
+
+    def make() -> Proxy:
+        on_start()
+        return Proxy(settings)
+
+    run_app(make, host, port)

@@ -1,13 +1,17 @@
 """The smallest whole provider: a "vendor" that is a folder of JSON files.
 
 It learns by heart, so its model answers a prompt that it has seen and says "?" to any other. A job
-takes one step at every look, which makes every state visible without a clock.
+takes one step at every look, which makes every state visible without a clock. Looks of several
+processes take turns, as they do at a real vendor: none undoes a step that another has seen.
 """
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import json
+from collections.abc import Generator
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -109,10 +113,9 @@ class Echo:
         return Handle(provider=self.name, id=token) if exists else None
 
     def poll(self, handle: Handle) -> Status:
-        job = self._job(handle)
-        if job["word"] in ("waiting", "learning"):
-            self._advance(job)
-            self._write(self.folder / f"{handle.id}.json", job)
+        with self._changed(handle) as job:
+            if job["word"] in ("waiting", "learning"):
+                self._advance(job)
         word = job["word"]
         if job["step"] == 2 and job["strange_word"]:
             word = job["strange_word"]  # as vendors do: one day there is a new one
@@ -137,17 +140,15 @@ class Echo:
         self._end(handle, "halted", "waiting", "learning")
 
     def _end(self, handle: Handle, word: str, *allowed: str) -> None:
-        job = self._job(handle)
-        if job["word"] in allowed:
-            job["word"] = word
-            self._write(self.folder / f"{handle.id}.json", job)
+        with self._changed(handle) as job:
+            if job["word"] in allowed:
+                job["word"] = word
 
     def resume(self, handle: Handle) -> Handle:
-        job = self._job(handle)
-        if job["word"] not in ("stopped", "broken", "halted"):
-            raise ProviderError("There is nothing to resume.", code="not_resumable")
-        job.update(word="learning", fail_at=None)
-        self._write(self.folder / f"{handle.id}.json", job)
+        with self._changed(handle) as job:
+            if job["word"] not in ("stopped", "broken", "halted"):
+                raise ProviderError("There is nothing to resume.", code="not_resumable")
+            job.update(word="learning", fail_at=None)
         return handle
 
     def fetch(self, handle: Handle) -> Artifact:
@@ -166,6 +167,15 @@ class Echo:
         if not path.exists():
             raise LostError("The job is gone.", where=str(path))
         return json.loads(path.read_text())
+
+    @contextmanager
+    def _changed(self, handle: Handle) -> Generator[dict[str, Any]]:
+        """The job to change, while no other process looks at it."""
+        with (self.folder / f"{handle.id}.lock").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            job = self._job(handle)
+            yield job
+            self._write(self.folder / f"{handle.id}.json", job)
 
     def _advance(self, job: dict[str, Any]) -> None:
         job["step"] += 1
