@@ -186,7 +186,7 @@ def make_trainer(
 ) -> tuple[Any, Any]:
     """The product's trainer for a configuration; with `lengths`, on rows of those many tokens, all
     of which a step shares evenly."""
-    from unift_local import recipe
+    from unift_local import trainer as trainers
     from unift_local.packing import Row
 
     from unift.provider import Plan, Setting
@@ -226,7 +226,7 @@ def make_trainer(
         ),
         payload={"tunes": run.tuning},
     )
-    args = recipe.arguments(plan, Path("/tmp/grid-out"))
+    args = trainers.arguments(plan, Path("/tmp/grid-out"))
     if run.checkpointing == "selective" and not run.product:
         args.gradient_checkpointing_kwargs = {"selective": True}
     size = model.config.get_text_config().vocab_size
@@ -275,12 +275,12 @@ def _in_order(kind: Any) -> Any:
 
 
 def _kind(run: Run) -> Any:
-    from unift_local import recipe
+    from unift_local import trainer as trainers
 
     if run.loss == "chunked":
-        return recipe.StepTrainer
+        return trainers.StepTrainer
 
-    class OtherLoss(recipe.StepTrainer):
+    class OtherLoss(trainers.StepTrainer):
         """The loss from whole logits, or Liger's fused linear cross entropy."""
 
         def compute_loss(

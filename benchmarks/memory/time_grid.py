@@ -188,7 +188,7 @@ class Group:
 
     def _recompute(self, run: Any) -> None:
         """What `speed.apply` does for the way to recompute, on layers that have another already."""
-        from unift_local import lora_math, speed
+        from unift_local import speed
 
         base = self._model
         base = base.get_base_model() if hasattr(base, "get_base_model") else base
@@ -197,8 +197,6 @@ class Group:
             vars(layer).pop("forward", None)
             if run.compiled:  # the compiler knows the code of the layer already
                 layer.forward = torch.compile(layer.forward)
-        if run.product and run.tuning != "full":
-            lora_math.keep_product(run.checkpointing not in ("none", "selective"))
         if run.checkpointing != "none":
             speed._checkpoint(_Plan(run), everyone)
 

@@ -43,7 +43,7 @@ def probe(trainer: Any, total_steps: int) -> Measured:
     of the passes before it are alive then.
 
     Args:
-        trainer: A `recipe.StepTrainer`, before it trains.
+        trainer: A `trainer.StepTrainer`, before it trains.
         total_steps: Of the run.
     """
     cuda = trainer.args.device.type == "cuda"
