@@ -172,6 +172,8 @@ def build(
         tokenizer=tokenizer,
         journal=journal,
     )
+    if trainer.applied:
+        log.write("log", f"For speed: {trainer.applied}.")
     if plan.value("profile"):
         config = model.config
         trainer.add_callback(
@@ -308,7 +310,7 @@ class StepTrainer(SFTTrainer):
                 parameter.data = parameter.data.float()
         self.row_lengths = [len(row.input_ids) for row in rows]
         self._plan = plan
-        speed.apply(plan, model)
+        self.applied = speed.apply(plan, model)
         base = model.get_base_model() if hasattr(model, "get_base_model") else model
         self._base = base if plan.value("loss") == "chunked" and plain_head(base) else None
         self.remove_callback(PrinterCallback)  # the journal tells

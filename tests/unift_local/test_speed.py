@@ -523,9 +523,14 @@ def test_a_profile_says_where_a_step_went(spec: Callable[..., Any]) -> None:
     from tests.unift_local.conftest import finish
 
     provider = LocalLora()
-    plan = provider.plan(spec(max_steps=3, options={"profile": True}))
+    plan = provider.plan(
+        spec(max_steps=3, options={"profile": True, "gradient_checkpointing": True})
+    )
     handle = provider.submit(plan, "profiled")
     events = finish(provider, handle)
+    (said,) = [one.message for one in events if one.message.startswith("For speed")]
+    assert "fused 2 attention blocks, 2 MLPs" in said
+    assert "recomputed without its last product" in said
     (told,) = [one.data for one in events if "profile" in one.data]
     shares = told["profile"]
     assert sum(shares.values()) == pytest.approx(told["seconds"], rel=0.2)
