@@ -78,7 +78,7 @@ def keep_memory(env: MutableMapping[str, str]) -> None:
 
     By default it hands the top of the heap back in every step, and the next one pays for every page
     again. Without that a step of the demo takes 0.94 of the processor time, and peak memory stays
-    (2026-11-25, one thread, pairs in turn: 145, 147 and 137, 139 ms). 32 MiB is where glibc's own
+    (2026-11-25, one thread, in turn: 147, 147 and 137, 138 ms). 32 MiB is where glibc's own
     limit for blocks outside the heap ends up anyway; as one of the two is set, it would stay low.
     """
     env.setdefault("MALLOC_TRIM_THRESHOLD_", str(2**30))
