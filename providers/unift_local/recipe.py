@@ -160,6 +160,8 @@ def build(
         tokenizer=tokenizer,
         journal=journal,
     )
+    if trainer.applied:
+        log.write("log", f"For speed: {trainer.applied}.")
     if plan.value("profile"):
         config = model.config
         trainer.add_callback(

@@ -12,7 +12,7 @@ from transformers.modeling_layers import GradientCheckpointingLayer
 from unift.provider import Plan
 from unift_local import attention, fused, kernels
 from unift_local.offload import Offload
-from unift_local.recompute import recomputed
+from unift_local.recompute import ends_in_fused_mlp, recomputed
 
 #: Packs are filled up to a multiple of this when layers are compiled, so that few shapes occur.
 COMPILED_MULTIPLE = 256
@@ -70,7 +70,8 @@ def _checkpoint(plan: Plan, everyone: list[Any]) -> str:
     if kind == "selective":
         return f"{count} of {len(everyone)} layers are recomputed"
     kept = " from an input kept in main memory" if kind == "offloaded" else ""
-    return f"every layer is recomputed{kept}"
+    lean = all(ends_in_fused_mlp(layer) for layer in everyone)
+    return f"every layer is recomputed{kept}{' without its last product' if lean else ''}"
 
 
 def precision(plan: Plan) -> AbstractContextManager[Any]:

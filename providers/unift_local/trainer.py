@@ -99,7 +99,7 @@ class StepTrainer(SFTTrainer):
                 parameter.data = parameter.data.float()
         self.row_lengths = [len(row.input_ids) for row in rows]
         self._plan = plan
-        speed.apply(plan, model)
+        self.applied = speed.apply(plan, model)
         base = model.get_base_model() if hasattr(model, "get_base_model") else model
         self._base = base if plan.value("loss") == "chunked" and plain_head(base) else None
         self.remove_callback(PrinterCallback)  # the journal tells

@@ -213,6 +213,9 @@ def test_threads_are_shared_with_the_runs_that_live(
     monkeypatch.delenv("GOMP_SPINCOUNT", raising=False)
     monkeypatch.setenv("OMP_WAIT_POLICY", "ACTIVE")
     assert "GOMP_SPINCOUNT" not in environment(alone), "the user's choice stands"
+    assert environment(alone)["MALLOC_TRIM_THRESHOLD_"] == str(2**30), "pages are kept"
+    monkeypatch.setenv("MALLOC_TRIM_THRESHOLD_", "1")
+    assert environment(alone)["MALLOC_TRIM_THRESHOLD_"] == "1"
     other = run_dir("other")
     other.folder.mkdir()
     lock = other.take_lock()
