@@ -114,11 +114,16 @@ def _readable(spec: TrainSpec, asked: Provider) -> tuple[TrainSpec, list[Setting
 
 def _raise_all_findings(spec: TrainSpec) -> None:
     from unift.data import validate
+    from unift.data.formats import LOSSES
 
     if "://" in spec.data:  # only the provider can read it, and has said what it found
         return
     report = validate(
-        spec.data, provider=spec.provider, model=spec.model, validation=spec.validation
+        spec.data,
+        provider=spec.provider,
+        model=spec.model,
+        validation=spec.validation,
+        drop=LOSSES,  # the provider, which converts, has said what would be lost
     )
     if not report.ok:
         error = report.error()

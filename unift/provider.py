@@ -54,6 +54,7 @@ class Capabilities(Frozen):
     tunes: Literal["full", "lora", "qlora", "hidden"] = "hidden"
     place: Literal["local", "remote"]
     formats: tuple[str, ...] = ("openai-chat",)
+    images: bool | None = Field(default=None, description="False: only text is trained on")
     models: tuple[str, ...] | None = Field(default=None, description="None: any that loads")
     weights_downloadable: bool
     resumable: bool = False

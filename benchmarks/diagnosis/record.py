@@ -15,6 +15,7 @@ import os
 import platform
 import random
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -181,14 +182,17 @@ def _rounded(curve: Any) -> list[list[float]]:
     return [[step, float(f"{value:.4g}")] for step, value in curve]
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
+def main(
+    cases: dict[str, Case], one: Callable[[str, int], dict[str, Any]], doc: str | None
+) -> None:
+    """Record the cases that are named, or all with all their seeds, a file each."""
+    parser = argparse.ArgumentParser(description=doc)
     parser.add_argument("names", nargs="*", help="which; all by default")
     parser.add_argument("--out", type=Path, required=True)
     args = parser.parse_args()
     os.environ["HF_HUB_OFFLINE"] = "1"
-    for name in args.names or [case + end for case in CASES for end in ("", *SEEDS)]:
-        found = record(name, SEEDS.get(name[-2:], 1))
+    for name in args.names or [case + end for case in cases for end in ("", *SEEDS)]:
+        found = one(name, SEEDS.get(name[-2:], 1))
         text = json.dumps(found, separators=(",", ":"))
         (args.out / f"{name}.json").write_text(text + "\n")
         last = found["validation"][-1] if found["validation"] else None
@@ -196,4 +200,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    main(CASES, record, __doc__)

@@ -12,9 +12,6 @@ checked against it.
 
 from __future__ import annotations
 
-import argparse
-import json
-import os
 import platform
 import random
 import tempfile
@@ -22,9 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from record import SEEDS, rows_of
-
-Case = tuple[str, str, int | None, dict[str, Any]]
+from record import SEEDS, Case, main, rows_of
 
 # batch: rows a step; sample: rows behind a validation loss (0: all); every: steps between two.
 CASES: dict[str, Case] = {
@@ -170,17 +165,5 @@ def record(name: str, seed: int) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("names", nargs="*", help="which; all by default")
-    parser.add_argument("--out", type=Path, required=True)
-    args = parser.parse_args()
-    os.environ["HF_HUB_OFFLINE"] = "1"
-    for name in args.names or [case + end for case in CASES for end in ("", *SEEDS)]:
-        found = record(name, SEEDS.get(name[-2:], 1))
-        (args.out / f"{name}.json").write_text(json.dumps(found, separators=(",", ":")) + "\n")
-        print(name, len(found["train"]), "losses, last", found["validation"][-1], flush=True)
-
-
 if __name__ == "__main__":
-    main()
+    main(CASES, record, __doc__)

@@ -18,8 +18,9 @@ from unift.estimate._training import Training, make_training
 
 # Three sessions, three hosts: how many times as long their processors took for the same launches.
 # Fitted by `fit_time.py` together with the speeds, from the fit half. A loop of Python and small
-# launches, timed beside each row of the third, did not follow what its steps did.
-HOSTS = (1.0, 0.863, 1.39)
+# launches, timed beside each row of the third, did not follow what its steps did. Later sessions
+# count as the first: nobody knows the host of a run that is still to come.
+HOSTS = (1.0, 0.863, 1.39, 1.0)
 
 HERE = Path(__file__).parent
 TIME_ROWS = HERE / "time_rows.jsonl"
@@ -45,6 +46,7 @@ class Row:
     half: str
     steps: tuple[Step, ...]
     session: int
+    gpu: str = "h100"
 
     @property
     def seconds(self) -> float:
@@ -61,7 +63,9 @@ class Row:
     ) -> list[float]:
         """Estimate over measurement of each step, less 1."""
         host = self.host if host is None else host
-        return [estimated(self.run, one, speeds, host) / one.seconds - 1 for one in self.steps]
+        return [
+            estimated(self.run, one, speeds, host, self.gpu) / one.seconds - 1 for one in self.steps
+        ]
 
     def error(
         self, speeds: _gpu_time.Speeds = _gpu_time.SPEEDS, host: float | None = None
@@ -75,9 +79,11 @@ class Row:
         return max(found) / min(found) - 1
 
 
-def estimated(run: Run, step: Step, speeds: _gpu_time.Speeds, host: float) -> float:
+def estimated(
+    run: Run, step: Step, speeds: _gpu_time.Speeds, host: float, gpu: str = "h100"
+) -> float:
     """Our seconds for a step."""
-    card = catalog.gpu("h100")
+    card = catalog.gpu(gpu)
     assert card.bf16_tflops is not None
     assert card.bandwidth_gb_s is not None
     shape = Shape.from_config(config_of(run.model))
@@ -135,7 +141,10 @@ def _times() -> list[Row]:
         half = "fresh" if one.fresh else "held out" if one.held_out else "fit"
         kind = "own" if one.run.product and not one.run.dropout else "stock"
         name = f"{label(one.run)}, {one.rows} rows"
-        found.append(Row(one.run, name, kind, half, steps, 2 if "host" in line else 1))
+        session = 3 if line.get("engine") == "today" else 2 if "host" in line else 1
+        gpu = "h200" if "H200" in line["gpu"] else "h100"
+        name += " (H200)" if gpu == "h200" else ""
+        found.append(Row(one.run, name, kind, half, steps, session, gpu))
     return found
 
 

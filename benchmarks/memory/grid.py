@@ -1,6 +1,6 @@
 """Measure the memory grid on the GPU that is here. Resumable: rows that are there are skipped.
 
-    python benchmarks/memory/grid.py --out rows.jsonl --seconds 440
+    python benchmarks/memory/grid.py --list engine --out rows.jsonl --seconds 440
 
 Each configuration runs in turn through the product's own trainer (two to four steps); its row is
 written at once. Running out of memory is a result. With ``--tiny`` the same code runs on a CPU
@@ -16,7 +16,7 @@ import os
 import sys
 import time
 import traceback
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +25,8 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 os.environ.setdefault("WANDB_DISABLED", "true")
 
-from _configs import AGAIN, GRID, MORE, PRODUCT, TODAY, Run, config_of
+from _configs import Run, config_of
+from _lists import NAMES, rows_of
 
 # Rows whose peak is taken apart, tensor by tensor, so that a miss can be understood: how many of
 # each group, counted from its first.
@@ -54,51 +55,44 @@ def main() -> int:
     parser.add_argument("--tiny", action="store_true")
     parser.add_argument("--only", default="", help="part of a model's name")
     parser.add_argument("--tuning", default="", help="full, lora or qlora alone")
-    parser.add_argument("--product", action="store_true", help="the product's own path and picks")
-    parser.add_argument("--more", action="store_true", help="full picks, then the third list")
-    parser.add_argument("--again", action="store_true", help="full picks, then the fourth list")
-    parser.add_argument("--today", action="store_true", help="the fifth list, and two picks")
+    parser.add_argument("--list", default="grid", choices=NAMES, help="which rows")
     parser.add_argument("--explain", action="store_true", help="take some peaks apart")
     options = parser.parse_args()
-    began = time.perf_counter()
+    end = time.perf_counter() + options.seconds
+    wanted = [
+        run
+        for run in rows_of(options.list)
+        if options.only in run.model and options.tuning in ("", run.tuning)
+    ]
+    fill(options.out, wanted, end, tiny=options.tiny, explain=options.explain)
+    return 0
 
+
+def fill(
+    path: Path, wanted: list[Run], end: float, *, tiny: bool = False, explain: bool = False
+) -> None:
+    """Measure the rows that `path` lacks, in their order, until the clock (``perf_counter``) says
+    `end`."""
     import torch
     from _build import build
+    from _host import speed
     from _train import measure
 
-    device = "cpu" if options.tiny else "cuda"
+    device = "cpu" if tiny else "cuda"
     versions = _versions(torch)
-    done = _done(options.out)
-    wanted = GRID
-    if options.product:
-        from _picks import picks
-
-        wanted = [*picks(), *PRODUCT]
-    if options.more:
-        from _picks import picks
-
-        wanted = [*(run for run in picks() if run.tuning == "full"), *MORE]
-    if options.today:
-        from _picks import picks
-
-        wanted = [*TODAY[:2], *picks()[:2], *TODAY[2:]]
-    if options.again:
-        from _picks import picks
-
-        wanted = [*AGAIN[:19], *(run for run in picks() if run.tuning == "full"), *AGAIN[19:]]
+    done = _done(path)
     tokenizer = _tokenizer()
-    with options.out.open("a") as out:
+    with path.open("a") as out:
         for (model, tuning, dtype), group in itertools.groupby(
             wanted, key=lambda run: (run.model, run.tuning, run.dtype)
         ):
-            runs = [run for run in group if run.key not in done and options.only in run.model]
-            runs = [run for run in runs if options.tuning in ("", run.tuning)]
+            runs = [run for run in group if run.key not in done]
             if not runs:
                 continue
-            if time.perf_counter() - began > options.seconds:
+            if time.perf_counter() > end:
                 print("time is over", file=sys.stderr)
                 break
-            config = _shrunk(config_of(model)) if options.tiny else config_of(model)
+            config = _shrunk(config_of(model)) if tiny else config_of(model)
             start = time.perf_counter()
             base: Any = None
             try:
@@ -110,12 +104,13 @@ def main() -> int:
             for number, run in enumerate(runs if base is not None else []):
                 if base is None:
                     break
-                left = options.seconds - (time.perf_counter() - began)
+                left = end - time.perf_counter()
                 if left < 0:
                     break
-                explain = options.explain and number < EXPLAINED.get((model, tuning), 0)
-                explain = explain and not (options.again and run.held_out)
-                row = _guarded(measure, run, base, device, tokenizer, explain, options)
+                apart = explain and number < EXPLAINED.get((model, tuning), 0)
+                host = speed(device)
+                row = _guarded(measure, run, base, device, tokenizer, apart, tiny)
+                row["host"] = host
                 if run.product and number + 1 < len(runs):
                     base = None  # fused blocks stay in a model, so the next row gets a new one
                     base = _fresh(build, config, run, device, left)
@@ -126,7 +121,6 @@ def main() -> int:
 
                 gc.collect()
                 torch.cuda.empty_cache()
-    return 0
 
 
 def _fresh(build: Any, config: dict[str, Any], run: Run, device: str, left: float) -> Any:
@@ -141,13 +135,11 @@ def _fresh(build: Any, config: dict[str, Any], run: Run, device: str, left: floa
 
 
 def _guarded(
-    measure: Any, run: Run, base: Any, device: str, tokenizer: Any, explain: bool, options: Any
+    measure: Any, run: Run, base: Any, device: str, tokenizer: Any, explain: bool, tiny: bool
 ) -> dict[str, Any]:
     start = time.perf_counter()
-    if options.tiny:
-        run = Run(
-            **{**asdict(run), "length": min(run.length, 64), "micro_batch": min(run.micro_batch, 2)}
-        )
+    if tiny:
+        run = _small(run)
     try:
         row = measure(run, base, device, tokenizer, explain)
     except Exception as error:  # noqa: BLE001 - one configuration must not cost the others
@@ -158,14 +150,27 @@ def _guarded(
     return row
 
 
+def _small(run: Run) -> Run:
+    """The same way to compute on a row that a CPU trains in a moment."""
+    layers = None if run.checkpointed_layers is None else 1
+    packs = min(run.rows_per_pack, 3)
+    return replace(
+        run,
+        length=min(run.length, 64),
+        micro_batch=min(run.micro_batch, 2),
+        checkpointed_layers=layers,
+        rows_per_pack=packs,
+        compiled=False,
+    )
+
+
 def _write(out: Any, run: Run, row: dict[str, Any], versions: dict[str, str]) -> None:
     line = {"run": asdict(run), "held_out": run.held_out, **row, **versions}
     out.write(json.dumps(line) + "\n")
     out.flush()
     os.fsync(out.fileno())
     brief = {
-        key: row.get(key)
-        for key in ("allocated_gib", "reserved_gib", "step_seconds", "error", "wall_seconds")
+        key: row.get(key) for key in ("allocated_gib", "step_seconds", "error", "wall_seconds")
     }
     print(
         f"{run.model} {run.tuning} {run.micro_batch}x{run.length} {run.checkpointing} {brief}",

@@ -13,27 +13,20 @@ benchmarks/results/memory_sharded.md.
 
 from __future__ import annotations
 
-import argparse
-import gc
-import json
 import os
 import sys
 import time
-from dataclasses import asdict, dataclass
-from pathlib import Path
+from dataclasses import dataclass, replace
 from typing import Any
 
-os.environ.setdefault("PYTORCH_CUDA_ALLOC_CONF", "expandable_segments:True")
-os.environ.setdefault("HF_HUB_OFFLINE", "1")
-
 from _configs import L1, L3, L8, config_of
-
-GIB = 2**30
+from _loop import GIB, fill, options, read, table, three_steps
 
 
 @dataclass(frozen=True)
 class Case:
-    """One configuration on all cards; `micro_batch` rows of `length` on each."""
+    """One configuration on all cards; `micro_batch` rows of `length` on each. `pause`:
+    seconds between steps; `explained`: what is alive at the peak is written down, too."""
 
     model: str
     tuning: str
@@ -41,6 +34,8 @@ class Case:
     length: int
     micro_batch: int
     checkpointing: str
+    pause: float = 0.0
+    explained: bool = False
 
 
 CASES = [
@@ -56,62 +51,56 @@ CASES = [
     Case(L3, "lora", "fsdp", 2048, 2, "none"),
     Case(L1, "lora", "none", 2048, 2, "full"),
     Case(L8, "full", "fsdp", 1024, 1, "full"),
+    # Why the first ZeRO-1 row needs more than its terms (`_sharding.shard`): a pause lets the old
+    # buckets go. The last three are held out: the formula was committed before them.
+    Case(L1, "full", "zero1", 2048, 1, "full", pause=0.5),
+    Case(L1, "full", "zero1", 2048, 1, "full", explained=True),
+    Case(L1, "full", "zero1", 4096, 2, "full"),
+    Case(L1, "full", "none", 4096, 1, "full"),
+    Case(L3, "lora", "zero1", 2048, 2, "full"),
 ]
 
 
 def main() -> int:
     """Fill the table; 0 also when time ran out."""
-    parser = argparse.ArgumentParser()
-    parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--seconds", type=float, default=120.0)
-    parser.add_argument("--tiny", action="store_true")
-    parser.add_argument("--report", action="store_true")
-    options = parser.parse_args()
-    if options.report:
-        print(report([json.loads(line) for line in options.out.read_text().splitlines()]))
+    given = options(120.0)
+    if given.report:
+        print(report(read(given.out)))
         return 0
-    began = time.perf_counter()
+    began = time.perf_counter() - time.process_time()  # imports count
     import torch
     import torch.distributed as dist
     from grid import _shrunk
 
     rank, world = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
     device = torch.device("cpu")
-    if not options.tiny:
+    if not given.tiny:
         device = torch.device("cuda", int(os.environ["LOCAL_RANK"]))
         torch.cuda.set_device(device)
-    dist.init_process_group("gloo" if options.tiny else "nccl")
-    done = options.out.read_text() if options.out.exists() else ""
-    for case in CASES:
-        if json.dumps(asdict(case)) in done:
-            continue
-        late = torch.tensor(float(time.perf_counter() - began > options.seconds), device=device)
-        dist.all_reduce(late)
-        if late.item():
-            break
+    dist.init_process_group("gloo" if given.tiny else "nccl")
+
+    def late() -> bool:
+        """Any of the processes says that time is over: they have to stop together."""
+        over = torch.tensor(float(time.perf_counter() - began > given.seconds), device=device)
+        dist.all_reduce(over)
+        return bool(over.item())
+
+    def one(case: Case) -> dict[str, Any]:
         config = config_of(case.model)
-        if options.tiny:
-            config = _shrunk(config)
-            case = Case(**{**asdict(case), "length": 64, "micro_batch": 2})
-        row: dict[str, Any]
-        try:
-            row = measure(case, config, device)
-        except Exception as error:  # noqa: BLE001 - the next one may work
-            row = {"error": f"{type(error).__name__}: {error}".splitlines()[0][:300]}
-        gc.collect()
-        if device.type == "cuda":
-            torch.cuda.empty_cache()
-            peaks = torch.tensor([row.get("allocated_gib", 0.0), row.get("reserved_gib", 0.0)])
-            peaks = peaks.to(device)
-            dist.all_reduce(peaks, dist.ReduceOp.MAX)
-            if "error" not in row:
-                row["allocated_gib"], row["reserved_gib"] = (round(x, 4) for x in peaks.tolist())
-        if rank == 0:
-            card = torch.cuda.get_device_name(0) if device.type == "cuda" else "cpu"
-            line = {"case": asdict(case), "devices": world, "card": card, **row}
-            with options.out.open("a") as out:
-                out.write(json.dumps(line) + "\n")
-            print(line, file=sys.stderr, flush=True)
+        if given.tiny:
+            config, case = _shrunk(config), replace(case, length=64, micro_batch=2)
+        return measure(case, config, device)
+
+    def highest(row: dict[str, Any]) -> dict[str, Any]:
+        """The higher peaks of the cards."""
+        peaks = torch.tensor([row.get("allocated_gib", 0.0), row.get("reserved_gib", 0.0)])
+        peaks = peaks.to(device)
+        dist.all_reduce(peaks, dist.ReduceOp.MAX)
+        if "allocated_gib" in row:
+            row["allocated_gib"], row["reserved_gib"] = (round(x, 4) for x in peaks.tolist())
+        return {**row, "devices": world}
+
+    fill(given.out, CASES, one, device=device, late=late, finish=highest, writes=rank == 0)
     dist.barrier()
     dist.destroy_process_group()
     return 0
@@ -119,6 +108,16 @@ def main() -> int:
 
 def measure(case: Case, config: dict[str, Any], device: Any) -> dict[str, Any]:
     """Peaks of three steps on this card, and seconds of each."""
+    if case.explained and device.type == "cuda":
+        from _snapshot import at_peak
+
+        row: dict[str, Any] = {}
+        alive = at_peak(lambda: row.update(_steps(case, config, device)))
+        return {**row, "alive_at_peak": alive}
+    return _steps(case, config, device)
+
+
+def _steps(case: Case, config: dict[str, Any], device: Any) -> dict[str, Any]:
     import torch
 
     full = case.tuning == "full"
@@ -131,29 +130,14 @@ def measure(case: Case, config: dict[str, Any], device: Any) -> dict[str, Any]:
     else:
         optimizer = torch.optim.AdamW(trained, lr=1e-5, foreach=True)
     ids = torch.randint(0, config["vocab_size"], (case.micro_batch, case.length), device=device)
-    if device.type == "cuda":
-        torch.cuda.reset_peak_memory_stats()
-    seconds: list[float] = []
-    for _ in range(3):
-        start = time.perf_counter()
+
+    def forward() -> Any:
         # FSDP casts weights itself; the others compute under autocast as one card does.
-        cast = torch.autocast(
-            device.type, torch.bfloat16, enabled=case.sharding != "fsdp" or not full
-        )
-        with cast:
-            loss = model(input_ids=ids, labels=ids, use_cache=False).loss
-        loss.backward()
-        optimizer.step()
-        optimizer.zero_grad()
-        if device.type == "cuda":
-            torch.cuda.synchronize()
-        seconds.append(round(time.perf_counter() - start, 4))
-    found: dict[str, Any] = {"step_seconds": seconds, "loss": round(float(loss.detach()), 3)}
-    if device.type == "cuda":
-        found["allocated_gib"] = torch.cuda.max_memory_allocated() / GIB
-        found["reserved_gib"] = torch.cuda.max_memory_reserved() / GIB
-        found["live_gib"] = round(torch.cuda.memory_allocated() / GIB, 4)
-    return found
+        cast = case.sharding != "fsdp" or not full
+        with torch.autocast(device.type, torch.bfloat16, enabled=cast):
+            return model(input_ids=ids, labels=ids, use_cache=False).loss
+
+    return three_steps(device, forward, optimizer, case.pause)
 
 
 def _model(case: Case, config: dict[str, Any], device: Any) -> Any:
@@ -237,29 +221,16 @@ def estimated(row: dict[str, Any]) -> float:
 
 def report(rows: list[dict[str, Any]]) -> str:
     """The table as Markdown."""
-    lines = ["| configuration, on each of the cards | measured | estimate | error | reserved |"]
-    lines += ["|---|--:|--:|--:|--:|"]
-    errors: list[float] = []
-    for row in rows:
+
+    def told(row: dict[str, Any]) -> tuple[str, float]:
         case = Case(**row["case"])
         name = f"{case.model.rpartition('/')[2]} {case.tuning}, {case.sharding} over "
         name += f"{row['devices']}, {case.micro_batch}x{case.length}, checkpointing "
         name += case.checkpointing
-        if "error" in row:
-            lines.append(f"| {name} | {row['error'][:100]} | | | |")
-            continue
-        found = estimated(row)
-        off = found / row["allocated_gib"] - 1
-        errors.append(off)
-        miss = " **miss**" if off > 0.10 or off < -0.03 else ""
-        lines.append(
-            f"| {name} | {row['allocated_gib']:.2f} | {found:.2f} | {off:+.1%}{miss} "
-            f"| {row['reserved_gib']:.2f} |"
-        )
-    if errors:
-        mean = sum(map(abs, errors)) / len(errors)
-        lines += ["", f"Mean {mean:.1%}, {min(errors):+.1%} to {max(errors):+.1%}."]
-    return "\n".join(lines)
+        name += f", {case.pause:g} s between steps" if case.pause else ""
+        return name, estimated(row)
+
+    return table("configuration, on each of the cards", rows, told)
 
 
 if __name__ == "__main__":

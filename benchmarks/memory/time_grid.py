@@ -30,7 +30,8 @@ os.environ.setdefault("WANDB_DISABLED", "true")
 import torch
 from _build import build
 from _configs import config_of
-from _time_configs import EVERY, Timed, groups
+from _host import speed as host_speed
+from _time_configs import NAMES, Timed, groups, rows_of
 from _train import _adapt, make_trainer
 from datasets import Dataset
 from grid import _short, _shrunk, _tokenizer, _versions
@@ -80,29 +81,6 @@ class Marks(TrainerCallback):
             pairs = zip(self.marks, self.marks[1:], strict=False)
             return [round(a.elapsed_time(b) / 1e3, 5) for a, b in pairs]
         return [round(b - a, 5) for a, b in zip(self.marks, self.marks[1:], strict=False)]
-
-
-def host_speed(device: str) -> dict[str, float]:
-    """Seconds of a fixed loop of Python, and of 400 small kernels launched one after another: how
-    fast the processor is that a launch-bound step waits for. The best of five."""
-
-    def loop() -> float:
-        began = time.perf_counter()
-        total = 0
-        for number in range(100_000):
-            total += number
-        return time.perf_counter() - began
-
-    def launches() -> float:
-        began = time.perf_counter()
-        for _ in range(400):
-            small.add_(1)
-        return time.perf_counter() - began
-
-    small = torch.zeros(8, device=device)
-    launches()
-    found = {"loop": min(loop() for _ in range(5)), "launches": min(launches() for _ in range(5))}
-    return {name: round(value, 5) for name, value in found.items()}
 
 
 class Counting:
@@ -173,8 +151,6 @@ class Group:
 
     def _make(self, run: Any, lengths: list[int], steps: int, marks: Marks) -> Any:
         """The trainer for a row: made for the first, given other rows and layouts afterwards."""
-        from unift_local import speed
-
         if self._trainer is None:
             self._trainer, _ = make_trainer(
                 run, self._model, self._device, self._tokenizer, lengths, steps, marks
@@ -192,7 +168,7 @@ class Group:
                 trainer.remove_callback(callback)
         trainer.add_callback(marks)
         trainer._journal = marks
-        self._recompute(run, speed)
+        self._recompute(run)
         return trainer
 
     def _collator(self, run: Any, lengths: list[int]) -> Any:
@@ -210,19 +186,21 @@ class Group:
             alike=len(set(lengths)) == 1,
         )
 
-    def _recompute(self, run: Any, speed: Any) -> None:
+    def _recompute(self, run: Any) -> None:
+        """What `speed.apply` does for the way to recompute, on layers that have another already."""
+        from unift_local import lora_math, speed
+
         base = self._model
         base = base.get_base_model() if hasattr(base, "get_base_model") else base
-        for layer in speed.layers(base):
-            layer.gradient_checkpointing = False
-            vars(layer).pop("_gradient_checkpointing_func", None)
+        everyone = list(speed.layers(base))
+        for layer in everyone:
+            vars(layer).pop("forward", None)
+            if run.compiled:  # the compiler knows the code of the layer already
+                layer.forward = torch.compile(layer.forward)
+        if run.product and run.tuning != "full":
+            lora_math.keep_product(run.checkpointing not in ("none", "selective"))
         if run.checkpointing != "none":
-            if run.product:
-                speed._checkpoint(_Plan(run), base)
-            else:
-                base.gradient_checkpointing_enable(
-                    gradient_checkpointing_kwargs={"use_reentrant": False}
-                )
+            speed._checkpoint(_Plan(run), everyone)
 
     def close(self) -> None:
         """Free the card."""
@@ -259,25 +237,33 @@ def main() -> int:
     parser = argparse.ArgumentParser()
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--seconds", type=float, default=220.0)
+    parser.add_argument("--list", default="every", choices=NAMES, help="which rows")
     parser.add_argument("--tiny", action="store_true")
     options = parser.parse_args()
     began = time.perf_counter() - time.process_time()  # imports count: a minute on a slow host
-    device = "cpu" if options.tiny else "cuda"
-    done = _keys(options.out)
+    fill(options.out, rows_of(options.list), began + options.seconds, tiny=options.tiny)
+    return 0
+
+
+def fill(path: Path, wanted: list[Timed], end: float, *, tiny: bool = False) -> None:
+    """Time the rows that `path` lacks, in their order, until the clock (``perf_counter``) says
+    `end`."""
+    device = "cpu" if tiny else "cuda"
+    done = _keys(path)
     tokenizer, versions = _tokenizer(), _versions(torch)
-    with options.out.open("a") as out:
-        for group in groups([one for one in EVERY if one.key not in done]):
-            if time.perf_counter() - began > options.seconds:
+    with path.open("a") as out:
+        for group in groups([one for one in wanted if one.key not in done]):
+            if time.perf_counter() > end:
                 print("time is over", file=sys.stderr)
                 break
             holder: Group | None = None
             for one in group:
-                if time.perf_counter() - began > options.seconds:
+                if time.perf_counter() > end:
                     break
-                small = _small(one) if options.tiny else one
+                small = _small(one) if tiny else one
                 start = time.perf_counter()
                 try:
-                    holder = holder or Group(small, device, tokenizer, options.tiny)
+                    holder = holder or Group(small, device, tokenizer, tiny)
                     row = {**holder.measure(small), "build_seconds": holder.built}
                 except Exception as error:  # noqa: BLE001 - one row must not cost the others
                     traceback.print_exc(limit=-4, chain=False)
@@ -289,7 +275,7 @@ def main() -> int:
                 line = {"run": asdict(one.run), "rows": one.rows, "fresh": one.fresh, **row}
                 out.write(json.dumps({**line, **versions}) + "\n")
                 out.flush()
-                left = options.seconds - (time.perf_counter() - began)
+                left = end - time.perf_counter()
                 brief = f"{row.get('step_seconds')} {row.get('error', '')} {row['wall_seconds']}"
                 run = one.run
                 print(
@@ -300,7 +286,6 @@ def main() -> int:
                 )
             if holder is not None:
                 _close(holder)
-    return 0
 
 
 def _close(holder: Group) -> None:

@@ -9,22 +9,13 @@ of noise. Rows are written at once. ``--tiny`` runs it on a CPU, ``--report`` pr
 
 from __future__ import annotations
 
-import argparse
-import gc
-import json
-import os
 import sys
 import time
-from dataclasses import asdict, dataclass
-from pathlib import Path
+from dataclasses import dataclass, replace
 from typing import Any
 
-os.environ.setdefault("PYTORCH_CUDA_ALLOC_CONF", "expandable_segments:True")
-os.environ.setdefault("HF_HUB_OFFLINE", "1")
-
 from _configs import GEMMA, config_of
-
-GIB = 2**30
+from _loop import fill, options, read, table, three_steps
 
 
 @dataclass(frozen=True)
@@ -51,42 +42,28 @@ CASES = [
 
 def main() -> int:
     """Fill the table; 0 also when time ran out."""
-    parser = argparse.ArgumentParser()
-    parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--seconds", type=float, default=30.0)
-    parser.add_argument("--tiny", action="store_true")
-    parser.add_argument("--report", action="store_true")
-    options = parser.parse_args()
-    if options.report:
-        print(report([json.loads(line) for line in options.out.read_text().splitlines()]))
+    given = options(30.0)
+    if given.report:
+        print(report(read(given.out)))
         return 0
     began = time.perf_counter()
-    import torch
     from grid import _shrunk
 
-    device = "cpu" if options.tiny else "cuda"
-    done = options.out.read_text() if options.out.exists() else ""
-    for case in CASES:
-        if json.dumps(asdict(case)) in done:
-            continue
-        if time.perf_counter() - began > options.seconds:
-            break
+    device = "cpu" if given.tiny else "cuda"
+
+    def one(case: Case) -> dict[str, Any]:
         config = config_of(case.model)
-        if options.tiny:
-            config = _shrunk(config)
-            case = Case(**{**asdict(case), "rows": 2, "length": 40})
-        row: dict[str, Any]
-        try:
-            row = measure(case, config, device)
-        except Exception as error:  # noqa: BLE001 - the next one may work
-            row = {"error": f"{type(error).__name__}: {error}".splitlines()[0][:300]}
-        gc.collect()
-        if device == "cuda":
-            torch.cuda.empty_cache()
-        card = torch.cuda.get_device_name(0) if device == "cuda" else "cpu"
-        with options.out.open("a") as out:
-            out.write(json.dumps({"case": asdict(case), "card": card, **row}) + "\n")
-        print(case, row, file=sys.stderr, flush=True)
+        if given.tiny:
+            config, case = _shrunk(config), replace(case, rows=2, length=40)
+        return measure(case, config, device)
+
+    fill(
+        given.out,
+        CASES,
+        one,
+        device=device,
+        late=lambda: time.perf_counter() - began > given.seconds,
+    )
     return 0
 
 
@@ -136,27 +113,13 @@ def measure(case: Case, config: dict[str, Any], device: str) -> dict[str, Any]:
     """Peaks of three steps, and seconds of each."""
     import torch
 
-    cuda = device == "cuda"
     model, optimizer, batch = trainer_of(case, config, device)
-    if cuda:
-        torch.cuda.reset_peak_memory_stats()
-    seconds: list[float] = []
-    for _ in range(3):
-        start = time.perf_counter()
+
+    def forward() -> Any:
         with torch.autocast(device, torch.bfloat16):
-            loss = model(**batch, use_cache=False).loss
-        loss.backward()
-        optimizer.step()
-        optimizer.zero_grad()
-        if cuda:
-            torch.cuda.synchronize()
-        seconds.append(round(time.perf_counter() - start, 4))
-    found: dict[str, Any] = {"step_seconds": seconds, "loss": round(float(loss.detach()), 3)}
-    if cuda:
-        found["allocated_gib"] = round(torch.cuda.max_memory_allocated() / GIB, 4)
-        found["reserved_gib"] = round(torch.cuda.max_memory_reserved() / GIB, 4)
-        found["live_gib"] = round(torch.cuda.memory_allocated() / GIB, 4)
-    return found
+            return model(**batch, use_cache=False).loss
+
+    return three_steps(device, forward, optimizer)
 
 
 def estimated(case: Case) -> Any:
@@ -179,23 +142,15 @@ def estimated(case: Case) -> Any:
 
 def report(rows: list[dict[str, Any]]) -> str:
     """The table as Markdown."""
-    lines = ["| configuration | measured | estimate | error | reserved |", "|---|--:|--:|--:|--:|"]
-    for row in rows:
+
+    def told(row: dict[str, Any]) -> tuple[str, float]:
         case = Case(**row["case"])
         tower = "trained" if case.tower else "frozen"
         name = f"{case.model.rpartition('/')[2]} {case.tuning}, tower {tower}, {case.rows} rows of "
         name += f"{case.length} with a picture, checkpointing {case.checkpointing}"
-        if "error" in row:
-            lines.append(f"| {name} | {row['error'][:100]} | | | |")
-            continue
-        found = estimated(case).allocated_gib
-        off = found / row["allocated_gib"] - 1
-        miss = " **miss**" if off > 0.10 or off < -0.03 else ""
-        lines.append(
-            f"| {name} | {row['allocated_gib']:.2f} | {found:.2f} | {off:+.1%}{miss} "
-            f"| {row['reserved_gib']:.2f} |"
-        )
-    return "\n".join(lines)
+        return name, estimated(case).allocated_gib
+
+    return table("configuration", rows, told)
 
 
 if __name__ == "__main__":

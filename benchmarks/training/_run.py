@@ -1,7 +1,8 @@
 """Training runs one after another, each of one candidate; prints one JSON line for each.
 
 ``python _run.py RUNS.json [SECONDS]``: a list of runs, ``{"name": ..., "by": "unift" | "trl",
-"shape": "8b", "tunes": ..., ...}`` (see `DEFAULTS`). The frozen weights of a shape are made once,
+"shape": "8b", "tunes": ..., ...}`` (see `DEFAULTS`); those by "unsloth" are left to
+`unsloth_peer.py`. The frozen weights of a shape are made once,
 on the card, and lent to every run that wants them. Lines also go to $OUT/results.jsonl. No run
 begins after SECONDS.
 """
@@ -344,6 +345,8 @@ def main() -> int:
     out = Path(os.environ.get("OUT", tempfile.gettempdir())) / "results.jsonl"
     for wanted in json.loads(Path(sys.argv[1]).read_text()):
         run = {**DEFAULTS, **wanted}
+        if run["by"] == "unsloth":  # has a process of its own (unsloth_peer.py)
+            continue
         if time.monotonic() + run.get("needs", 20) > until:
             continue
         began = time.perf_counter()

@@ -1,7 +1,7 @@
 """The peer Unsloth: trainings of a random model on the rows of `_run.py`; a JSON line for each.
 
-``python unsloth_peer.py RUNS.json [MODEL]``: a list of runs as `DEFAULTS`, all of one shape,
-one after another over one loaded model. MODEL is a folder that is filled
+``python unsloth_peer.py RUNS.json [MODEL]``: a list of runs; those by "unsloth" (see `DEFAULTS`),
+all of one shape, go one after another over one loaded model. MODEL is a folder that is filled
 with random weights unless it has them. In a process of its own, because Unsloth changes
 transformers and trl for everybody in it. Lines also go to $OUT/results.jsonl. Run it in the same
 call as ``python _run.py``. Needs a card and ``pip install unsloth``.
@@ -137,7 +137,8 @@ def main() -> None:
         import unsloth  # first: it changes the libraries imported after it
     except ImportError:
         sys.exit("unsloth_peer.py needs Unsloth: pip install unsloth")
-    runs = [{**DEFAULTS, **one} for one in json.loads(Path(sys.argv[1]).read_text())]
+    wanted = json.loads(Path(sys.argv[1]).read_text())
+    runs = [{**DEFAULTS, **one} for one in wanted if one["by"] == "unsloth"]
     if len({(one["shape"], one["tunes"]) for one in runs}) != 1:
         sys.exit("All runs of one process are of one model.")
     folder = Path(sys.argv[2] if len(sys.argv) > 2 else tempfile.mkdtemp())

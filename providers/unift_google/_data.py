@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -88,8 +90,10 @@ def read(spec: TrainSpec, family: Family, options: GoogleOptions, place: Site | 
         provider="google",
         model=spec.model,
         validation=local.get(_VALIDATION),
+        drop=options.drop,
     )
-    report.raise_if_bad()
+    with _ways_to_drop():
+        report.raise_if_bad()
     target = family.data_format(spec.method)
     parts = {part: _part(named[part], path, target, options.drop) for part, path in local.items()}
     if _VALIDATION in parts:
@@ -182,17 +186,24 @@ def _converted(path: Path, target: str, drop: tuple[str, ...]) -> Path:
     made.parent.mkdir(parents=True, exist_ok=True)
     # The file appears when it is whole; two processes may make it at once.
     draft = made.with_name(f"{mark}.{os.getpid()}.jsonl")
+    with _ways_to_drop():
+        # Keys that nobody learns from can go; `validate` has told of them.
+        convert(path, draft, to=target, drop=(*drop, "extra"))
+    draft.replace(made)
+    return made
+
+
+@contextmanager
+def _ways_to_drop() -> Iterator[None]:
+    """Say how a training is told what may be lost."""
     try:
-        convert(path, draft, to=target, drop=drop)
+        yield
     except DataError as error:
-        lost = next((one.code for one in error.findings if one.code == "UD907"), None)
-        if lost:
+        if any(one.code == "UD907" for one in error.findings):
             error.fix += (
                 "; with unift train the way to allow it is --option google.drop='[\"...\"]'"
             )
         raise
-    draft.replace(made)
-    return made
 
 
 def _check_split(train: Part, validation: Part, family: Family) -> None:

@@ -73,6 +73,7 @@ class Local:
             methods=("sft",),
             tunes=self.tunes,
             place="local",
+            images=False,
             models=None,
             ends_on=None,
             poll_seconds=0.2,

@@ -19,9 +19,9 @@ from unift.estimate import (
     Workload,
     hardware,
     local_row,
+    probes,
     read_shape,
 )
-from unift.estimate import _probes as probes
 from unift.estimate.memory import Optimizer
 from unift.provider import Plan
 from unift_local.measuring import Data

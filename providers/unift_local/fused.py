@@ -19,7 +19,7 @@ from torch import nn
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
 from unift_local import lora_math
-from unift_local.lora_math import NF4_PARTS, Projection
+from unift_local.kernels import NF4_PARTS, Projection
 
 _ADAPTER = "default"
 #: Classes of transformers whose forward is: project, normalise heads if they have norms, rotate,

@@ -6,8 +6,7 @@ from __future__ import annotations
 from typing import Any
 
 from unift.errors import UsageError
-from unift.estimate import Hardware, Shape, hardware
-from unift.estimate import _probes as probes
+from unift.estimate import Hardware, Shape, hardware, probes
 from unift.estimate.planner import Layout, Step, plan_layout
 from unift.provider import Setting
 from unift_local.estimating import known_targets, optimizer_word

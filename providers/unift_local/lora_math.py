@@ -12,127 +12,16 @@ weight (Dettmers et al. 2023), which is made dense once in each use and dropped 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple, cast
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any, cast
 
 import torch
 from torch.nn.functional import silu
 
-Parts = Sequence[torch.Tensor]
-NF4_PARTS = 5
+from unift_local.kernels import Parts, Projection, add_product, dense, pointwise
 
-
-class Projection(NamedTuple):
-    """What is constant about one projection; hashable, so that compiled code can depend on it."""
-
-    scale: float
-    parts: int  # tensors that make up the frozen weight: 1 dense, 5 NF4
-    bias: bool
-    blocks: tuple[int, int] = (64, 256)  # weights that share a scale, scales that share a scale
-
-
-def pointwise(function: Callable[..., Any]) -> Callable[..., Any]:
-    """A function of elementwise steps that `fuse_pointwise` can turn into one kernel."""
-    compiled: list[Callable[..., Any]] = []
-
-    def call(*args: Any) -> Any:
-        if not _FUSE_POINTWISE[0] or not args[0].is_cuda or torch.compiler.is_compiling():
-            return function(*args)
-        if not compiled:
-            compiled.append(torch.compile(function, dynamic=True))
-        return compiled[0](*args)
-
-    return call
-
-
-_FUSE_POINTWISE = [False]
-
-
-def fuse_pointwise(on: bool) -> None:
-    """Compile the elementwise steps on CUDA (each once, a few seconds), or run them one by one."""
-    _FUSE_POINTWISE[0] = on
-
-
-def dense(
-    parts: Parts, one: Projection, shape: tuple[int, int], dtype: torch.dtype, use: int
-) -> torch.Tensor:
-    """A frozen weight, (outputs, inputs).
-
-    `use` is 0 in a forward and 1 in a backward pass: compiled code would otherwise see the same
-    computation twice and keep the dense weight of every layer from one to the other.
-    """
-    if len(parts) == 1:
-        return parts[0]
-    packed, absmax, offset, absmax2, code2 = parts
-    blocks, sides = list(one.blocks), list(shape)
-    if torch.compiler.is_compiling():
-        return _dense_op(packed, absmax, offset, absmax2, code2, blocks, sides, dtype, use)
-    return _dense(packed, absmax, offset, absmax2, code2, blocks, sides, dtype)
-
-
-def _dense(
-    packed: torch.Tensor,
-    absmax: torch.Tensor,
-    offset: torch.Tensor,
-    absmax2: torch.Tensor,
-    code2: torch.Tensor,
-    blocks: list[int],
-    shape: list[int],
-    dtype: torch.dtype,
-) -> torch.Tensor:
-    scales = torch.ops.bitsandbytes.dequantize_blockwise(
-        absmax, absmax2, code2, blocks[1], torch.float32
-    )
-    return torch.ops.bitsandbytes.dequantize_4bit(
-        packed, scales + offset, blocks[0], "nf4", shape, dtype
-    )
-
-
-@torch.library.custom_op("unift::dense", mutates_args=())
-def _dense_op(
-    packed: torch.Tensor,
-    absmax: torch.Tensor,
-    offset: torch.Tensor,
-    absmax2: torch.Tensor,
-    code2: torch.Tensor,
-    blocks: list[int],
-    shape: list[int],
-    dtype: torch.dtype,
-    use: int,
-) -> torch.Tensor:
-    return _dense(packed, absmax, offset, absmax2, code2, blocks, shape, dtype)
-
-
-@_dense_op.register_fake
-def _(
-    packed: torch.Tensor,
-    absmax: torch.Tensor,
-    offset: torch.Tensor,
-    absmax2: torch.Tensor,
-    code2: torch.Tensor,
-    blocks: list[int],
-    shape: list[int],
-    dtype: torch.dtype,
-    use: int,
-) -> torch.Tensor:
-    return packed.new_empty(shape, dtype=dtype)
-
-
-@torch.library.custom_op("unift::add_product", mutates_args=("out",))
-def _add_product(out: torch.Tensor, a: torch.Tensor, b: torch.Tensor) -> None:
-    out.addmm_(a, b)
-
-
-def add_product(out: torch.Tensor, a: torch.Tensor, b: torch.Tensor) -> None:
-    """``out += a @ b``, in place.
-
-    The compiler would otherwise copy `out` first, for a form of the product that takes an addend:
-    a twentieth of a step of an 8B model (benchmarks/results/training.md).
-    """
-    if torch.compiler.is_compiling():
-        _add_product(out, a, b)
-    else:
-        out.addmm_(a, b)
+_Group = tuple[torch.Tensor, torch.Tensor, torch.Tensor | None, Parts]
 
 
 @pointwise
@@ -140,22 +29,13 @@ def _swiglu(gate: torch.Tensor, up: torch.Tensor) -> torch.Tensor:
     return silu(gate) * up
 
 
-_KEEP_PRODUCT = [False]
-
-
-def keep_product(on: bool) -> None:
-    """Whether compiled MLPs keep the product of their two halves, or make it again from them.
-
-    Making it again costs no time that can be measured, and saves a seventh of the memory of an 8B
-    model's step (benchmarks/results/training.md). A layer that is recomputed as a whole has it at
-    hand anyway. Code that is not compiled always makes it again.
-    """
-    _KEEP_PRODUCT[0] = on
-
-
 @pointwise
 def _swiglu_again(gate: torch.Tensor, up: torch.Tensor) -> torch.Tensor:
-    """`_swiglu` the other way round: a compiler that sees it twice keeps the first result."""
+    """`_swiglu` the other way round: a compiler that sees it twice keeps the first result.
+
+    Making it again costs no time that can be measured, and saves a seventh of the memory of an 8B
+    model's step (benchmarks/results/training.md).
+    """
     return up * silu(gate)
 
 
@@ -165,6 +45,17 @@ def _swiglu_backward(
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Gradients of gate and up."""
     return torch.ops.aten.silu_backward(grad * up, gate), grad * silu(gate)
+
+
+@pointwise
+def _swiglu_into_gradients(
+    grad: torch.Tensor, gate: torch.Tensor, up: torch.Tensor
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Gate and up become their gradients, in place."""
+    to_up = grad * silu(gate)
+    gate.copy_(torch.ops.aten.silu_backward(grad * up, gate))
+    up.copy_(to_up)
+    return gate, up
 
 
 class LoraProjections(torch.autograd.Function):
@@ -204,8 +95,7 @@ class LoraMlp(torch.autograd.Function):
     """``down(silu(gate(x)) * up(x))`` with an adapter on each of the three.
 
     ``apply(x, projections, *tensors)`` as for `LoraProjections`, in the order gate, up, down.
-    Saves x and what gate and up gave; their product is made again in the backward pass, or kept by
-    compiled code (`keep_product`).
+    Saves x and what gate and up gave; their product is made again in the backward pass.
     """
 
     @staticmethod
@@ -232,7 +122,7 @@ class LoraMlp(torch.autograd.Function):
         one, (_, b, _, parts) = projections[2], groups[2]
         grad = grads[0].reshape(-1, b.shape[0]).to(x.dtype)
         low_grad = grad @ b.to(x.dtype)
-        product = _swiglu(gate, up) if _KEEP_PRODUCT[0] else _swiglu_again(gate, up)
+        product = _swiglu_again(gate, up)
         grad_a, grad_b = low_grad.T @ product, grad.T @ low_down
         del product
         grad_product = low_grad @ _scaled(projections[2:], groups[2:], x.dtype)
@@ -251,7 +141,134 @@ class LoraMlp(torch.autograd.Function):
         return None if grad_x is None else grad_x.view(x.shape), None, *spread
 
 
-_Group = tuple[torch.Tensor, torch.Tensor, torch.Tensor | None, Parts]
+class LoraMlpUnread(torch.autograd.Function):
+    """`LoraMlp` where a layer is computed again for the sake of its gradients.
+
+    Nobody reads the result then, so the last product, a quarter of the layer's, is left out, and
+    zeros stand for it. Saves x alone; what is wider is made in the backward pass.
+    """
+
+    @staticmethod
+    def forward(
+        ctx: Any, x: torch.Tensor, projections: tuple[Projection, ...], *tensors: Any
+    ) -> Any:
+        ctx.projections = projections
+        ctx.save_for_backward(x, *tensors)
+        return x.new_zeros(*x.shape[:-1], _shape(_groups(projections, tensors)[2])[0])
+
+    @staticmethod
+    def backward(ctx: Any, *grads: torch.Tensor) -> Any:
+        x, *tensors = ctx.saved_tensors
+        wants_x = ctx.needs_input_grad[0]
+        scales = [one.scale for one in ctx.projections]
+        counts = [(int(one.bias), one.parts, *one.blocks) for one in ctx.projections]
+        # Its order and its memory are what counts, so a compiler may not look into it.
+        function = _unread_op if torch.compiler.is_compiling() else _unread_backward
+        flat = [number for one in counts for number in one]
+        found = function(x, grads[0].contiguous(), tensors, scales, flat, wants_x)
+        at = int(wants_x)
+        spread: list[torch.Tensor | None] = []
+        for bias, parts, *_ in counts:
+            spread += [found[at], found[at + 1], *[None] * (bias + parts)]
+            at += 2
+        return found[0] if wants_x else None, None, *spread
+
+
+_PIECE = 2048  # tokens; fewer would leave the matrix units of a large card short of work
+
+
+def _unread_backward(
+    x: torch.Tensor,
+    grad: torch.Tensor,
+    tensors: list[torch.Tensor],
+    scales: list[float],
+    counts: list[int],
+    wants_x: bool,
+) -> list[torch.Tensor]:
+    """Gradients of x, if it is wanted, and of each A and B.
+
+    Goes over the tokens in pieces and makes each frozen weight dense once for all of them.
+
+    Args:
+        counts: For each projection whether it has a bias, its parts, and both block sizes.
+    """
+    projections = tuple(
+        Projection(scale, parts, bool(bias), (first, second))
+        for scale, bias, parts, first, second in zip(
+            scales, counts[::4], counts[1::4], counts[2::4], counts[3::4], strict=True
+        )
+    )
+    groups: list[_Group] = [
+        (*group[:3], [dense(group[3], one, _shape(group), x.dtype, 0)])
+        for one, group in zip(projections, _groups(projections, tensors), strict=True)
+    ]
+    projections = tuple(one._replace(parts=1) for one in projections)
+    flat = x.reshape(-1, x.shape[-1])
+    grad = grad.reshape(-1, grad.shape[-1]).to(x.dtype)
+    grad_x = torch.empty_like(flat) if wants_x else None
+    total: list[torch.Tensor] = []
+    count = flat.shape[0]
+    each = -(-count // max(1, -(-count // _PIECE)))  # pieces of like length
+    for start in range(0, count, max(1, each)):
+        rows = slice(start, start + each)
+        piece, found = _unread_piece(flat[rows], grad[rows], projections, groups, wants_x)
+        if grad_x is not None and piece is not None:
+            grad_x[rows] = piece
+        total = [a.add_(b) for a, b in zip(total, found, strict=True)] if total else found
+    return [*([] if grad_x is None else [grad_x.view(x.shape)]), *total]
+
+
+def _unread_piece(
+    flat: torch.Tensor,
+    grad: torch.Tensor,
+    projections: tuple[Projection, ...],
+    groups: list[_Group],
+    wants_x: bool,
+) -> tuple[torch.Tensor | None, list[torch.Tensor]]:
+    """The gradients that some tokens give: of x, unless nobody wants it, and of each A and B."""
+    low = flat @ _scaled(projections[:2], groups[:2], flat.dtype).T
+    gate, up = _forward(flat, low, projections[:2], groups[:2])
+    _, b, _, (weight,) = groups[2]
+    scaled = _scaled(projections[2:], groups[2:], flat.dtype)
+    low_grad = grad @ b.to(flat.dtype)
+    product = _swiglu(gate, up)
+    grad_a, grad_b = low_grad.T @ product, grad.T @ (product @ scaled.T)
+    torch.mm(low_grad, scaled, out=product)  # of which nothing is needed any more
+    product.addmm_(grad, weight)
+    _swiglu_into_gradients(product, gate, up)
+    del product
+    grad_x, spread = _backward([gate, up], flat, low, projections[:2], groups[:2], wants_x=wants_x)
+    spread += _spread(projections[2:], groups[2:], grad_a, [grad_b])
+    return grad_x, [one for one in spread if one is not None]
+
+
+@torch.library.custom_op("unift::mlp_unread_backward", mutates_args=())
+def _unread_op(
+    x: torch.Tensor,
+    grad: torch.Tensor,
+    tensors: list[torch.Tensor],
+    scales: list[float],
+    counts: list[int],
+    wants_x: bool,
+) -> list[torch.Tensor]:
+    return _unread_backward(x, grad, tensors, scales, counts, wants_x)
+
+
+@_unread_op.register_fake
+def _(
+    x: torch.Tensor,
+    grad: torch.Tensor,
+    tensors: list[torch.Tensor],
+    scales: list[float],
+    counts: list[int],
+    wants_x: bool,
+) -> list[torch.Tensor]:
+    found = [torch.empty_like(x)] if wants_x else []
+    at = 0
+    for bias, parts in zip(counts[::4], counts[1::4], strict=True):
+        found += [torch.empty_like(tensors[at]), torch.empty_like(tensors[at + 1])]
+        at += 2 + bias + parts
+    return found
 
 
 def _groups(projections: tuple[Projection, ...], tensors: Sequence[Any]) -> list[_Group]:
@@ -358,5 +375,19 @@ def project(
 def mlp(
     x: torch.Tensor, projections: tuple[Projection, ...], tensors: Sequence[torch.Tensor]
 ) -> torch.Tensor:
-    """`LoraMlp`, typed."""
-    return cast("torch.Tensor", LoraMlp.apply(x, projections, *tensors))
+    """`LoraMlp`, or `LoraMlpUnread` where that is so; typed."""
+    function = LoraMlpUnread if _UNREAD[0] else LoraMlp
+    return cast("torch.Tensor", function.apply(x, projections, *tensors))
+
+
+_UNREAD = [False]
+
+
+@contextmanager
+def mlp_unread() -> Iterator[None]:
+    """While nobody reads what MLPs give, only their gradients."""
+    _UNREAD[0] = True
+    try:
+        yield
+    finally:
+        _UNREAD[0] = False

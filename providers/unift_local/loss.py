@@ -11,7 +11,7 @@ from typing import Any, cast
 
 import torch
 
-from unift_local.lora_math import pointwise
+from unift_local.kernels import pointwise
 
 _CHUNK_BYTES = 2**28  # logits that exist at one time
 

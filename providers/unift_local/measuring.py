@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from unift.errors import UsageError
+from unift.errors import DataError, UsageError
 from unift.spec import TrainSpec
 from unift_local.models import BaseModelFiles
+
+if TYPE_CHECKING:
+    from unift_local.tokens import Tokens
 
 
 @dataclass(frozen=True)
@@ -66,6 +69,7 @@ def measure(
             found = tokens.Tokens.of(rendered)
             if name:
                 tokens.save(name, found)
+        _refuse_unknown(found, base, tokenizer, path)
         lengths[part] = found.lengths.tolist()
         if name:
             names[part] = name
@@ -74,6 +78,23 @@ def measure(
         prints[part] = fingerprint(path)
         files[part] = str(path)
     return Data(lengths["data"], lengths["validation"], trained, names), prints, files
+
+
+def _refuse_unknown(found: Tokens, base: BaseModelFiles, tokenizer: Any, path: Path) -> None:
+    """Raises DataError if a token has no embedding: on a card that would end in an assertion."""
+    words, most = base.words, int(found.ids.max(initial=0))
+    if words is None or most < words:
+        return
+    row = int(found.lengths.cumsum().searchsorted(int(found.ids.argmax()), side="right"))
+    raise DataError(
+        f"Row {row + 1} has the token {most} ({tokenizer.convert_ids_to_tokens(most)!r}), but the "
+        f"model has embeddings for {words} tokens only: the tokenizer got tokens that the model "
+        "never learnt.",
+        code="unknown_token",
+        where=str(path),
+        fix="resize the model's embeddings to the tokenizer and save both "
+        "(model.resize_token_embeddings), or use the tokenizer that came with the model",
+    )
 
 
 def load_tokenizer(base: BaseModelFiles, trust: bool) -> Any:

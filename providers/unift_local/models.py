@@ -56,6 +56,13 @@ class BaseModelFiles:
         """Number of weights; 0 when the files are not here yet."""
         return sum(prod(shape) for shape in self.shapes.values())
 
+    @property
+    def words(self) -> int | None:
+        """Tokens that the model has an embedding for."""
+        config = {**self.config, **self.config.get("text_config", {})}
+        found = config.get("vocab_size")
+        return found if isinstance(found, int) else None
+
     def projections(self) -> tuple[str, ...]:
         """Names of the attention and MLP projections, e.g. q_proj; empty when unknown."""
         names = {
@@ -90,6 +97,14 @@ def resolve_model(name: str) -> BaseModelFiles:
         return _from_folder(Path(rest).expanduser(), name)
     if kind == "hf":
         return _from_hub(rest)
+    if kind == "run":
+        raise UsageError(
+            f"'{name}' is what a run left, and a training starts from a base model.",
+            code="model_is_run",
+            where="model",
+            fix="train on the base of that run with the rows of both; if it tuned all weights, "
+            f"give the folder that `unift runs show {rest}` names",
+        )
     path = Path(name).expanduser()
     if path.is_dir() or name.startswith(("/", "./", "../", "~")):
         return _from_folder(path, name)

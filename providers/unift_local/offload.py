@@ -59,12 +59,13 @@ class Offload:
         """A function that is recomputed, with what it is recomputed from in main memory."""
 
         def run(*args: Any, **kwargs: Any) -> Any:
-            with saved_tensors_hooks(self._pack, self._unpack):
+            with saved_tensors_hooks(self.put, self.get):
                 return checkpointed(*args, **kwargs)
 
         return run
 
-    def _pack(self, tensor: torch.Tensor) -> Any:
+    def put(self, tensor: torch.Tensor) -> Any:
+        """Something to give `get`; the tensor itself if it is small or on no card."""
         if not tensor.is_cuda or tensor.numel() * tensor.element_size() < _SMALL:
             return tensor
         if self._stream is None:
@@ -87,7 +88,8 @@ class Offload:
             tensor, gone = self._leaving.popleft()
             torch.cuda.current_stream(tensor.device).wait_event(gone)
 
-    def _unpack(self, saved: Any) -> torch.Tensor:
+    def get(self, saved: Any) -> torch.Tensor:
+        """The tensor that was put; the last one first."""
         if not isinstance(saved, _Kept):
             return saved
         assert self._stream is not None

@@ -8,9 +8,16 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from unift.errors import UniftError
-from unift.estimate import Base, LocalSettings, Workload, hardware, local_row, read_shape
-from unift.estimate import _paces as paces
-from unift.estimate import _probes as probes
+from unift.estimate import (
+    Base,
+    LocalSettings,
+    Workload,
+    hardware,
+    local_row,
+    paces,
+    probes,
+    read_shape,
+)
 from unift.provider import Plan
 from unift_local.estimating import known_targets, setup_of
 from unift_local.measuring import Data

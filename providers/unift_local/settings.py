@@ -66,6 +66,8 @@ def speed_settings(
             where="options.attention",
             fix="turn packing on, or use sdpa",
         )
+    if attention.startswith("flash"):
+        _refuse_flash(attention, cuda=cuda, half=half)
     if tunes != "full":
         dropout = values["dropout"]
         fused = settings.take(
@@ -158,6 +160,37 @@ def _cpu_has_bf16() -> bool:
     return any(getattr(torch.cpu, name, lambda: False)() for name in names)
 
 
+def _refuse_flash(attention: str, *, cuda: bool, half: bool) -> None:
+    """Raises UsageError where the kernels of a flash-attn wheel cannot be used."""
+    from transformers.utils.import_utils import (
+        is_flash_attn_2_available,
+        is_flash_attn_3_available,
+    )
+
+    second = attention.endswith("2")
+    package = "flash-attn" if second else "flash-attn-3"
+    there = is_flash_attn_2_available() if second else is_flash_attn_3_available()
+    why = (
+        "is for CUDA cards"
+        if not cuda
+        else "computes in 16 bits only"
+        if not half
+        else f"needs the package {package}, which is not installed"
+        if not there
+        else None
+    )
+    if why is not None:
+        raise UsageError(
+            f"{attention} {why}.",
+            code="bad_setting",
+            where="options.attention",
+            fix="leave attention out: varlen is torch's own kernel for packed rows and needs no "
+            "package"
+            if cuda and half
+            else "leave attention out",
+        )
+
+
 def adapter_settings(settings: Settings, spec: TrainSpec, base: BaseModelFiles) -> None:
     """Rank, scale, dropout and the modules that get an adapter."""
     rank = settings.take("rank", spec.lora.rank, 16, "enough for most tasks")
@@ -177,15 +210,32 @@ def adapter_settings(settings: Settings, spec: TrainSpec, base: BaseModelFiles) 
         "targets",
         None if targets is None else list(targets),
         list(known) or "all-linear",
-        "all attention and MLP projections",
+        _why_all(base, known),
         "model",
     )
+
+
+def _why_all(base: BaseModelFiles, known: Sequence[str]) -> str:
+    """The reason for adapters everywhere; of experts, that leaving them out would be cheaper."""
+    text: dict[str, Any] = {**base.config, **base.config.get("text_config", {})}
+    experts = any(text.get(key) for key in ("num_experts", "num_local_experts", "n_routed_experts"))
+    if experts and {"gate_proj", "w1"} & set(known):
+        return (
+            "all attention projections and every expert, which learns more than attention alone; "
+            "the estimate says what leaving the experts out would save, and how"
+        )
+    return "all attention and MLP projections"
 
 
 def _check_targets(targets: Sequence[str], base: BaseModelFiles) -> None:
     from unift._text import did_you_mean
 
     present = {part for key in base.shapes for part in key.split(".")}
+    linear = {
+        key.split(".")[-2]
+        for key, shape in base.shapes.items()
+        if key.endswith(".weight") and len(shape) == 2 and "." in key
+    }
     for target in targets:
         if target in ("lm_head", "embed_tokens"):
             raise UsageError(
@@ -201,4 +251,11 @@ def _check_targets(targets: Sequence[str], base: BaseModelFiles) -> None:
                 code="bad_setting",
                 where="lora.targets",
                 fix=did_you_mean(target, base.projections()),
+            )
+        if target not in linear:
+            raise UsageError(
+                f"'{target}' is no linear layer, and only those can carry an adapter here.",
+                code="bad_setting",
+                where="lora.targets",
+                fix=f"use any of {', '.join(base.projections())}",
             )

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import AbstractContextManager
-from functools import partial
 from typing import Any
 
 import torch
-from torch.utils.checkpoint import checkpoint
 from transformers.modeling_layers import GradientCheckpointingLayer
 
 from unift.provider import Plan
-from unift_local import attention, fused, lora_math
+from unift_local import attention, fused, kernels
 from unift_local.offload import Offload
+from unift_local.recompute import recomputed
 
 #: Packs are filled up to a multiple of this when layers are compiled, so that few shapes occur.
 COMPILED_MULTIPLE = 256
@@ -34,11 +33,8 @@ def apply(plan: Plan, model: Any) -> str:
     """Fuse, checkpoint and compile as planned; in words, what was done."""
     done: list[str] = []
     base = model.get_base_model() if hasattr(model, "get_base_model") else model
-    lora_math.fuse_pointwise(plan.value("device") == "cuda")
+    kernels.fuse_pointwise(plan.value("device") == "cuda")
     if plan.payload["tunes"] != "full" and plan.value("fused_adapters"):
-        # A layer that is recomputed as a whole has its product at hand, for a moment.
-        whole = plan.value("gradient_checkpointing") and plan.value("checkpointing") != "selective"
-        lora_math.keep_product(whole)
         found = fused.fuse(model)
         done.append(
             f"fused {found['attention']} attention blocks, {found['mlp']} MLPs and "
@@ -68,23 +64,13 @@ def _checkpoint(plan: Plan, everyone: list[Any]) -> str:
     if kind == "selective":
         # The last layers stay: theirs is the memory that is free again first.
         count = min(plan.value("checkpointed_layers"), count)
-    keeper = Offload()
+    keeper = Offload() if kind == "offloaded" else None
     for layer in everyone[:count]:
-        again = _recomputed(layer, layer.forward)
-        layer.forward = keeper.around(again) if kind == "offloaded" else again
+        layer.forward = recomputed(layer, layer.forward, keeper)
     if kind == "selective":
         return f"{count} of {len(everyone)} layers are recomputed"
     kept = " from an input kept in main memory" if kind == "offloaded" else ""
     return f"every layer is recomputed{kept}"
-
-
-def _recomputed(layer: torch.nn.Module, forward: Callable[..., Any]) -> Callable[..., Any]:
-    def run(*args: Any, **kwargs: Any) -> Any:
-        if not (layer.training and torch.is_grad_enabled()):
-            return forward(*args, **kwargs)
-        return checkpoint(partial(forward, **kwargs), *args, use_reentrant=False)
-
-    return run
 
 
 def precision(plan: Plan) -> AbstractContextManager[Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -12,13 +13,17 @@ import openai
 from unift.errors import ProviderError, UsageError
 from unift.holdings import Busy, Completion
 from unift.provider import Messages, Reply, Sampling, check_messages
-from unift.remote import ask_many
-from unift_openai._calls import connect, our_words, politely, retry_after, transient, translate
+from unift.remote import ask_many, politely
+from unift_openai import _calls as calls
+from unift_openai._calls import connect, our_words, retry_after, transient, translate
 from unift_openai.hosts import Site
 
 # Newer models refuse older names; each refusal names the parameter, and is believed once.
 _OTHER_NAME = {"max_tokens": "max_completion_tokens"}
 _DROPPABLE = ("temperature", "top_p", "seed", "logprobs")
+# How a filter of a host says that it will not answer: OpenAI's, and Azure's name for it.
+_FILTERED = ("content_filter", "content_policy_violation")
+_AGAIN = 2
 
 
 class HostedModel:
@@ -28,6 +33,9 @@ class HostedModel:
         place: Where it is.
         model: Its name there; None: the only one that the host lists.
         reference: How the user named it.
+
+    Attributes:
+        lost: Answers of `chat` that never came, and that the host may have charged.
 
     Raises:
         ProviderError: The host does not answer, or there is no key.
@@ -41,6 +49,8 @@ class HostedModel:
         self._api = connect(place, timeout=3600.0 if place.loopback else 120.0)
         self._model = model or self._only_one()
         self._renamed: dict[str, str | None] = {}
+        self._lock = threading.Lock()
+        self.lost = 0
 
     def chat(
         self,
@@ -48,23 +58,72 @@ class HostedModel:
         sampling: Sampling | None = None,
         tools: Messages | None = None,
     ) -> Reply:
-        """Answer one conversation; `tools` are declarations as OpenAI writes them."""
+        """Answer one conversation; `tools` are declarations as OpenAI writes them.
+
+        What a filter of the host refuses is an empty answer, as it would be in production.
+
+        Raises:
+            ProviderError: The host refuses, or its answers are none.
+        """
         check_messages(messages)
         wanted = sampling or Sampling()
         began = time.perf_counter()
         with our_words(self._place, f"model {self._model}"):
-            answer = politely(lambda: self._ask(messages, wanted, tools))
-        choices: Any = answer.get("choices") or [{}]
-        message: Any = choices[0].get("message") or {}
+            try:
+                answer = self._completion(messages, wanted, tools)
+            except openai.BadRequestError as error:
+                if error.code not in _FILTERED:
+                    raise
+                return Reply(text="", finish_reason="content_filter")
+        choice = answer["choices"][0]
+        message: Any = choice["message"]
         usage: Any = answer.get("usage") or {}
         return Reply(
-            text=message.get("content") or message.get("refusal") or "",
-            finish_reason=choices[0].get("finish_reason") or "stop",
+            text=_text(message.get("content")) or message.get("refusal") or "",
+            finish_reason=choice.get("finish_reason") or "stop",
             prompt_tokens=usage.get("prompt_tokens"),
             completion_tokens=usage.get("completion_tokens"),
             seconds=time.perf_counter() - began,
             tool_calls=tuple(message.get("tool_calls") or ()),
-            logprob=_logprob(choices[0].get("logprobs")),
+            logprob=_logprob(choice.get("logprobs")),
+        )
+
+    def _completion(
+        self, messages: Messages, wanted: Sampling, tools: Messages | None
+    ) -> dict[str, Any]:
+        """What the host answers, asked again where that may help.
+
+        What may have been charged although it never came (a connection that broke, an answer that
+        is none) is asked for `_AGAIN` times more, and counted in `lost`.
+        """
+        left = _AGAIN
+
+        def once() -> dict[str, Any]:
+            try:
+                answer: Any = self._ask(messages, wanted, tools)
+            except ValueError as error:
+                raise self._none() from error
+            if not _is_completion(answer):
+                raise self._none()
+            return answer
+
+        def again(error: BaseException) -> bool:
+            nonlocal left
+            if isinstance(error, ProviderError) or _may_be_charged(error):
+                with self._lock:
+                    self.lost += 1
+                left -= 1
+                return left >= 0
+            return transient(error)
+
+        return politely(once, again, retry_after)
+
+    def _none(self) -> ProviderError:
+        return ProviderError(
+            f"{self._place.host.name} answered with something that is no chat completion.",
+            code="no_completion",
+            where=f"model {self._model}",
+            fix="check the address: it has to end where /chat/completions begins",
         )
 
     def chat_many(
@@ -108,20 +167,12 @@ class HostedModel:
                 where=told.where,
                 fix=told.fix,
                 after=retry_after(error),
-                # A refusal (429) did nothing; of a broken connection nobody knows.
-                billed=isinstance(error, openai.APIConnectionError)
-                and not isinstance(error.__cause__, httpx2.ConnectError),
+                billed=_may_be_charged(error),
             ) from error
         seconds = time.perf_counter() - began
-        choices = answer.get("choices") if isinstance(answer, dict) else None
-        if not choices or not isinstance(choices[0].get("message"), dict):
-            raise ProviderError(
-                f"{self._place.host.name} answered with something that is no chat completion.",
-                code="no_completion",
-                where=f"model {self._model}",
-                fix="check the address: it has to end where /chat/completions begins",
-            )
-        choice = choices[0]
+        if not _is_completion(answer):
+            raise self._none()
+        choice = answer["choices"][0]
         return Completion(
             message={k: v for k, v in choice["message"].items() if v is not None},
             finish_reason=choice.get("finish_reason") or "stop",
@@ -171,7 +222,7 @@ class HostedModel:
 
     def _only_one(self) -> str:
         with our_words(self._place, self._place.url):
-            names = [model.id for model in politely(lambda: self._api.models.list()).data]
+            names = [model.id for model in calls.politely(lambda: self._api.models.list()).data]
         if len(names) == 1:
             return names[0]
         raise UsageError(
@@ -180,6 +231,29 @@ class HostedModel:
             where=self.reference,
             fix=f"add #NAME: {', '.join(names[:5])}",
         )
+
+
+def _text(content: Any) -> str:
+    """The text of a message, which some hosts give in parts."""
+    if isinstance(content, list):
+        parts: list[Any] = content
+        return "".join(str(one.get("text") or "") for one in parts if isinstance(one, dict))
+    return content if isinstance(content, str) else ""
+
+
+def _is_completion(answer: Any) -> bool:
+    choices: Any = answer.get("choices") if isinstance(answer, dict) else None
+    first: Any = choices[0] if isinstance(choices, list) and choices else None
+    return isinstance(first, dict) and isinstance(first.get("message"), dict)
+
+
+def _may_be_charged(error: BaseException) -> bool:
+    """A refusal (429) did nothing, nor did a host that was not reached; of a connection that broke
+    while an answer was awaited nobody knows."""
+    unreached = (httpx2.ConnectError, httpx2.ConnectTimeout, httpx2.PoolTimeout)
+    return isinstance(error, openai.APIConnectionError) and not isinstance(
+        error.__cause__, unreached
+    )
 
 
 def _refused(error: openai.APIStatusError) -> str | None:

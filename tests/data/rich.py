@@ -206,6 +206,8 @@ def meaning(row: Any) -> Any:
     ]
     known = ("messages", "tools", "functions")
     rest = {key: value for key, value in row.items() if key not in known and value is not None}
+    if rest.get("parallel_tool_calls") is True or not tools:
+        rest.pop("parallel_tool_calls", None)
     return out, tools, rest
 
 

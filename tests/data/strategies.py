@@ -136,6 +136,35 @@ format_rows = {
         optional={"system": texts},
     ),
 }
+_pair = st.fixed_dictionaries({"chosen": texts, "rejected": texts})
+_asked = st.lists(_turn(role=st.just("user"), content=texts), min_size=1, max_size=2)
+_one_answer = st.lists(_answer, min_size=1, max_size=1)
+format_rows["openai-chat"] = plain_rows
+format_rows["trl-preference"] = st.one_of(
+    st.fixed_dictionaries({"prompt": texts, "chosen": texts, "rejected": texts}),
+    st.fixed_dictionaries({"prompt": _asked, "chosen": _one_answer, "rejected": _one_answer}),
+    st.tuples(_asked, _one_answer, st.lists(_answer, min_size=1, max_size=2)).map(
+        lambda row: {"chosen": row[0] + row[1], "rejected": row[0] + row[2]}
+    ),
+    _pair,
+)
+_note_values = st.recursive(
+    st.one_of(texts, st.booleans(), st.integers(), st.just(2**64), st.floats(), st.none()),
+    lambda inner: st.one_of(
+        st.lists(inner, max_size=2), st.dictionaries(texts | st.just("a"), inner, max_size=2)
+    ),
+    max_leaves=4,
+)
+_notes = st.dictionaries(st.sampled_from(["id", "metadata", "source"]), _note_values, max_size=2)
+
+
+def noted_rows(rows: st.SearchStrategy[Any]) -> st.SearchStrategy[Any]:
+    """The rows, many of them with notes beside what is learnt."""
+    return st.one_of(
+        rows, st.tuples(_notes, rows, _notes).map(lambda row: {**row[0], **row[1], **row[2]})
+    )
+
+
 odd_rows = st.one_of(
     plain_rows,
     tidy_rows,

@@ -11,13 +11,21 @@ import pytest
 from hypothesis import HealthCheck, assume, example, given, settings
 from hypothesis import strategies as st
 
-from tests.data.strategies import format_rows, lines, odd_rows, plain_rows, spellings, tidy_rows
+from tests.data.strategies import (
+    format_rows,
+    lines,
+    noted_rows,
+    odd_rows,
+    plain_rows,
+    spellings,
+    tidy_rows,
+)
 from unift.data import codes, count_rows, fingerprint, read_examples, validate
 from unift.data._lines import Block
 from unift.data._other import check_other
 from unift.data._parse import parse
+from unift.data._plain import identity
 from unift.data._row import check_row
-from unift.data._rows import identity
 from unift.data._rows import plain_rows as quick_rows
 from unift.data._scan import content_of
 from unift.data._shapes import SHAPES
@@ -35,6 +43,7 @@ PLAIN = {
     b'"completions": [{"score": 1.0, "completion": {"role": "model", "parts": [{"text": "Yo"}]}}, '
     b'{"score": 0.0, "completion": {"role": "model", "parts": [{"text": "No"}]}}]}',
     "prompt-completion": b'{"prompt": "Hi", "completion": "Yo"}',
+    "trl-preference": b'{"prompt": "Hi", "chosen": "Yo", "rejected": "No"}',
     "alpaca": b'{"instruction": "Hi", "input": "you", "output": "Yo", "system": "S"}',
     "sharegpt": b'{"system": "S", "conversations": [{"from": "human", "value": "Hi"}, '
     b'{"from": "gpt", "value": "Yo"}]}',
@@ -106,7 +115,7 @@ def test_the_fast_way_passes_only_what_the_slow_way_passes(body: list[bytes]) ->
     texts = iter(fast.texts)
     for index, roles in zip(fast.lines, fast.roles, strict=True):
         line = block.lines[index]
-        assert noted(line) == []
+        assert set(noted(line)) <= ({"UD204"} if fast.notes else set())
         row = json.loads(line)
         assert [message["role"] for message in row["messages"]] == list(roles)
         assert [message["content"] for message in row["messages"]] == [next(texts) for _ in roles]
@@ -124,10 +133,10 @@ def test_the_fast_way_passes_only_what_the_slow_way_passes(body: list[bytes]) ->
 @settings(QUIET, max_examples=100)
 @given(data=st.data())
 def test_the_fast_way_agrees_with_the_slow_one_in_every_format(name: str, data: Any) -> None:
-    rows = st.lists(st.one_of(spellings(format_rows[name]), lines), min_size=1, max_size=5)
-    body = data.draw(rows)
+    mine = spellings(noted_rows(format_rows[name]))
+    body = data.draw(st.lists(st.one_of(mine, lines), min_size=1, max_size=5))
     more = data.draw(st.booleans())
-    body += [PLAIN[name]] * (3 if more else 0)
+    body += [PLAIN.get(name, GOOD)] * (3 if more else 0)
     assume(any(body))
     block = Block(1, b"\n".join(body), 0)
     fast = quick_rows(block, SHAPES[name])
@@ -136,9 +145,14 @@ def test_the_fast_way_agrees_with_the_slow_one_in_every_format(name: str, data: 
     for index, roles in zip(fast.lines, fast.roles, strict=True):
         line = block.lines[index]
         text, row = parse(line, lambda *fault, **_: noted.append(fault))
-        chat = check_other(row, FORMATS[name], lambda *fault, **_: noted.append(fault))
-        assert not noted
+        note = lambda *fault, **_: noted.append(fault)  # noqa: E731
+        chat = row if name == "openai-chat" else check_other(row, FORMATS[name], note)
         assert chat is not None
+        if name == "openai-chat":
+            check_row(row, note)
+        # Of notes it tells once a block, not row by row.
+        assert {fault[0] for fault in noted} <= {"UD204"}
+        assert {fault[1][0] for fault in noted} <= set(fast.notes)
         content = content_of(chat)
         assert content.roles == roles
         assert content.texts == [next(texts) for _ in roles]
@@ -146,7 +160,8 @@ def test_the_fast_way_agrees_with_the_slow_one_in_every_format(name: str, data: 
         assert text
     assert list(texts) == []
     assert fast.lengths.tolist() == list(map(len, fast.texts))
-    if more:
+    assert not fast.notes or noted
+    if more and name != "trl-preference":  # a block of two of its kinds goes the slow way
         assert {*range(len(body) - 3, len(body))} <= {*fast.lines}
 
 
@@ -186,6 +201,52 @@ def test_one_row_with_a_fault_among_others_goes_the_slow_way(name: str, ascii: b
             fast = quick_rows(Block(1, b"\n".join(body), 0), SHAPES[name])
             assert {0, 1, 3, 4} <= {*fast.lines}
             assert not (noted and 2 in fast.lines), (text, fault)
+
+
+TRL = [
+    PLAIN["trl-preference"],
+    b'{"prompt": [{"role": "user", "content": "Hi"}], "chosen": [{"role": "assistant", "content": '
+    b'"Yo"}], "rejected": [{"role": "assistant", "content": "No"}]}',
+    b'{"chosen": [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Yo"}], '
+    b'"rejected": [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "No"}]}',
+]
+NOTES = b', "id": %d, "metadata": {"by": "a \\"b\\" {{c}} <d>", "n": {"x": 1}}, "source": true}'
+
+
+@pytest.mark.parametrize("name", [*sorted(PLAIN), "openai-chat", "with system", 0, 1, 2])
+@pytest.mark.parametrize("all_plain", [True, False])
+def test_rows_with_notes_take_the_fast_way(name: str | int, all_plain: bool) -> None:
+    plain = TRL[name] if isinstance(name, int) else PLAIN.get(name, GOOD)
+    if name == "with system":
+        plain = OTHERWISE
+    name = "trl-preference" if isinstance(name, int) else name
+    shape = SHAPES[name if name in PLAIN else "openai-chat"]
+    body = [plain[:-1] + NOTES % n for n in range(4)]
+    slow: list[bytes] = []
+    if not all_plain:
+        note = body[0][len(plain) - 1 : -1]
+        slow = [
+            body[0].replace(b'"id": 0', b'"id": NaN'),
+            body[0].replace(b'"x": 1', b'"x": 1, "x": 2'),
+            body[0].replace(b'"id": 0', b'"id": 36893488147419103232'),
+            body[0].replace(b"a ", rb"\ud800"),
+            plain[:-1] + note + note + b"}",
+            plain[:-1] + NOTES % 1 + b" {}",
+        ]
+    block = Block(1, b"\n".join([*body, *slow, *([] if all_plain else [plain])]), 0)
+    fast = quick_rows(block, shape)
+    assert {*range(4)} <= {*fast.lines}
+    assert not {*range(4, 4 + len(slow))} & {*fast.lines}
+    assert (fast.notes, fast.noted) == (("id", "metadata", "source"), 0)
+    assert all_plain or 4 + len(slow) in fast.lines, "a row without notes, too"
+
+
+def test_notes_are_told_once_with_the_first_row_that_has_them(tmp_path: Path) -> None:
+    rows = [GOOD, *[GOOD[:-1] + b', "id": %d}' % n for n in range(9)]]
+    path = tmp_path / "a.jsonl"
+    path.write_bytes(b"\n".join(rows))
+    [found] = [one for one in validate(path).findings if one.code == "UD204"]
+    assert (found.line, found.path, found.column) == (2, "id", rows[1].index(b" 0}") + 2)
 
 
 def test_rows_without_a_fault_take_the_fast_way_beside_rows_with_one() -> None:

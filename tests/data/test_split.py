@@ -67,7 +67,7 @@ def test_nothing_leaks_between_the_parts(tmp_path: Path) -> None:
     )
     assert not {"UD602", "UD603", "UD609"} & report.counts.keys()
     # Without looking for nearness, equal prompts stay together and near ones do not.
-    assert split(path, tmp_path, near=False).largest_group == 2
+    assert split(path, tmp_path / "plain", near=False).largest_group == 2
 
 
 def test_the_split_depends_on_content_and_seed_alone(tmp_path: Path) -> None:
@@ -208,3 +208,36 @@ def test_many_small_labels_do_not_change_the_shares(tmp_path: Path) -> None:
     done = split(save(tmp_path / "a.jsonl", rows), tmp_path / "out", near=False)
     assert done.labels
     assert done.rows == {"train": 240, "validation": 30, "test": 30}
+
+
+def test_an_earlier_part_with_other_rows_is_not_replaced_without_a_word(tmp_path: Path) -> None:
+    rows = [{"messages": [user(f"Question {n}?"), answer(f"Answer {n}.")]} for n in range(40)]
+    path, out = save(tmp_path / "a.jsonl", rows), tmp_path / "parts"
+    first = split(path, out, near=False)
+    before = Path(first.files["test"]).read_bytes()
+    assert split(path, out, near=False) == first, "the same parts again are fine"
+    with pytest.raises(UsageError) as caught:
+        split(path, out, near=False, seed=1)
+    assert caught.value.code == "split_exists"
+    assert "--force" in (caught.value.fix or "")
+    assert Path(first.files["test"]).read_bytes() == before
+    assert sorted(one.name for one in out.iterdir()) == [
+        "a.test.jsonl",
+        "a.train.jsonl",
+        "a.validation.jsonl",
+    ], "no drafts are left behind"
+    split(path, out, near=False, seed=1, force=True)
+    assert Path(first.files["test"]).read_bytes() != before
+
+
+def test_notes_beside_a_conversation_make_no_difference(tmp_path: Path) -> None:
+    rows = [{"messages": [user(f"Question {n}?"), answer(f"Answer {n}.")]} for n in range(20)]
+    noted = [{**row, "id": n, "metadata": {"n": n}} for n, row in enumerate(rows)]
+    one, other = save(tmp_path / "a.jsonl", rows), save(tmp_path / "b.jsonl", noted)
+    assert diff(one, other).equal
+    convert(other, tmp_path / "c.jsonl", to="gemini", drop=["extra"])
+    assert diff(other, tmp_path / "c.jsonl").equal
+    twice = save(tmp_path / "d.jsonl", [{**rows[0], "id": 1}, {**rows[0], "id": 2}])
+    assert stats(twice).distinct_rows == 1
+    graded = [{"messages": [user("4 + 4?")], "id": n} for n in (1, 2)]
+    assert stats(save(tmp_path / "e.jsonl", graded)).distinct_rows == 2, "a grader may read it"

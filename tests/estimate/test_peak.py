@@ -46,6 +46,7 @@ CASES: list[tuple[str, dict[str, Any], str, dict[str, Any]]] = [
     ("adapters, everything recomputed", LLAMA, "lora", {}),
     ("full, two passes", LLAMA, "full", {"dtype": "mixed", "passes": 2, **NONE}),
     ("adapters on experts", EXPERTS, "lora", {"targets": "default", **NONE}),
+    ("experts in float32", EXPERTS, "full", {"dtype": "mixed", **NONE}),
 ]
 
 
@@ -163,7 +164,13 @@ def _counting(
                     add(tensor)
             return found
 
-    pointwise = ("_into_gradient", "_swiglu", "_swiglu_again", "_swiglu_backward")
+    pointwise = (
+        "_into_gradient",
+        "_swiglu",
+        "_swiglu_again",
+        "_swiglu_backward",
+        "_swiglu_into_gradients",
+    )
     for module in fused:
         for name in pointwise:
             if hasattr(module, name):

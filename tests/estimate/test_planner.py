@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 from unift import catalog
 from unift.errors import UsageError
 from unift.estimate import Hardware, Shape, hardware
-from unift.estimate._probes import Probe, key_of, learnt, remember
 from unift.estimate.planner import MARGIN, Layout, Step, plan_layout
+from unift.estimate.probes import Probe, key_of, learnt, remember
 
 LLAMA = Shape.from_config(catalog.open_model("meta-llama/Llama-3.1-8B").config)
 SMALL = Shape.from_config(catalog.open_model("Qwen/Qwen2.5-0.5B").config)

@@ -19,6 +19,7 @@ from unift.spec import Budget
 
 QWEN = "Qwen/Qwen3-8B"
 MINI = "gpt-4o-mini-2024-07-18"
+EXPERTS = "Qwen/Qwen3-30B-A3B"
 
 
 def test_the_documents_shape_is_the_contract() -> None:
@@ -103,6 +104,31 @@ def test_seventy_billion_fit_in_four_bits_on_one_h100_only() -> None:
     )
     assert rows.row("local-lora").fits is False
     assert rows.row("local-qlora").fits is True
+
+
+def test_adapters_on_experts_are_the_default_and_what_they_cost_is_said() -> None:
+    ways: dict[str, Any] = {"providers": ["local-lora"], "rows": 1000}
+    row = estimate(model=EXPERTS, gpu="h200", **ways).rows[0]
+    assert row.fits
+    assert "adapters on all experts" in row.advice
+    assert "--target q_proj" in row.advice
+    short = estimate(model=EXPERTS, gpu="a100-sxm-40gb", **ways).rows[0]
+    assert not short.fits
+    assert "gpu=" in short.advice
+    names = ["q_proj", "k_proj", "v_proj", "o_proj"]
+    narrow = estimate(model=EXPERTS, gpu="h200", targets=names, **ways).rows[0]
+    assert narrow.advice == ""
+    assert narrow.memory is not None
+    assert row.memory is not None
+    assert narrow.memory.trainable < row.memory.trainable / 5
+    assert narrow.hours is not None
+    assert row.hours is not None
+    assert narrow.hours < row.hours
+    # The advice for a card that is a little too small names the flags that make it fit.
+    tight = estimate(model=EXPERTS, gpu="h100", **ways).rows[0]
+    assert not tight.fits
+    assert tight.advice.startswith("leave the experts out: --target q_proj")
+    assert estimate(model=EXPERTS, gpu="h100", targets=names, **ways).rows[0].fits
 
 
 def test_settings_change_the_row() -> None:

@@ -120,6 +120,13 @@ def test_underfitting_doubles_the_epochs() -> None:
     assert flags(diagnose(events(*CASES["still falls steeply"][1:]), plan())) == ["--epochs 8"]
 
 
+def test_a_loss_that_fell_little_is_to_be_learnt_faster() -> None:
+    crawling = falling(0.2, pace=2000)
+    found = diagnose(events(crawling, crawling), plan())
+    assert found.code == "underfitting"
+    assert flags(found) == ["--learning-rate 0.0008", "--epochs 8"]
+
+
 def test_steps_are_advised_where_steps_were_asked_for() -> None:
     found = diagnose(events(*CASES["still falls steeply"][1:]), plan(max_steps=200))
     assert flags(found) == ["--max-steps 400"]

@@ -50,7 +50,7 @@ def test_a_real_improvement_is_found(test_file: str, home: Path) -> None:
     assert document["candidates"][1]["metrics"]["exact_match"] == pytest.approx(20 / 60)
     assert document["candidates"][0]["n"] == 60
     first = document["comparisons"][0]
-    assert (first["a"], first["b"], first["metric"]) == ("model", "base", "exact_match")
+    assert (first["a"], first["b"], first["metric"]) == ("model", "base", "accuracy")
     assert first["difference"] == pytest.approx(40 / 60)
     assert 0 < first["low"] < first["difference"] < first["high"]
     assert first["p"] < 0.001

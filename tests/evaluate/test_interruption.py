@@ -114,6 +114,27 @@ def test_ctrl_c_repeats_nothing_at_all(server: Counted, home: Path, rows: str) -
 
 
 @pytest.mark.parametrize("server", [0.05], indirect=True)
+def test_a_command_that_is_told_to_end_keeps_what_is_under_way(
+    server: Counted, home: Path, rows: str
+) -> None:
+    """SIGTERM is what a container or a scheduler sends; it costs no more than Ctrl-C."""
+    command = "from unift.cli import main; main()"
+    words = ["evaluate", server.model, "--data", rows, "--against", "commonest"]
+    process = subprocess.Popen(
+        [sys.executable, "-c", command, *words, "--concurrency", str(AT_ONCE)],
+        env={**os.environ, "UNIFT_HOME": str(home)}, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    while process.poll() is None and sum(server.counts().values()) < 20:
+        time.sleep(0.005)  # the other process has to get there first
+    process.terminate()
+    _, said = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert "the same command goes on" in said
+    assert 20 <= len(stored(home)) < ROWS
+    assert stored(home) == set(server.counts())
+
+
+@pytest.mark.parametrize("server", [0.05], indirect=True)
 def test_as_many_calls_are_under_way_as_wanted_and_cost_little(
     server: Counted, chat_file: Callable[..., str]
 ) -> None:

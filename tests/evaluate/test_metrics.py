@@ -13,6 +13,7 @@ from unift.errors import UsageError
 from unift.evaluate import Metric, get_metric, metrics, register
 from unift.evaluate._classification import label_table, macro_f1
 from unift.evaluate._json_fields import field_table
+from unift.evaluate._metrics import label_of
 from unift.evaluate._task import find_task
 
 
@@ -117,6 +118,73 @@ def test_every_metric_takes_any_text(answer: str, target: str) -> None:
         assert 0 <= metric.rate(answer, target) <= 1
 
 
+@pytest.mark.parametrize(
+    ("answer", "target", "score"),
+    [
+        ('["b","a"]', '["a", "b"]', 1),  # several labels: neither order nor spaces matter
+        ('["a"]', '["a", "b"]', 1 / 2),
+        ('["a", "b", "b"]', '["a", "b"]', 2 / 3),
+        ('"a"', '["a"]', 0),
+        ("[]", "[]", 1),
+        ('["a"]', "[]", 0),
+        ('[{"n": 2, "s": "x"}, {"n": 1, "s": "y"}]', '[{"s": "y", "n": 1}, {"s": "x", "n": 2}]', 1),
+        # Numbers of the other article are wrong, although every value occurs.
+        ('[{"s": "y", "n": 2}, {"s": "x", "n": 1}]', '[{"s": "y", "n": 1}, {"s": "x", "n": 2}]',
+         2 / 4),
+        ('[{"s": "new", "n": 9}, {"s": "y", "n": 1}]', '[{"s": "y", "n": 1}]', 2 / 4),
+        ("[2, 1]", "[1, 2]", 0),  # a place or a span
+        ('{"zip": 5, "x": null}', '{"zip": "5", "x": null}', 1 / 2),
+        (" Not  found.", "Not found.", 1),
+        ('{"a": 1}', "Not found.", 0),
+        ("[" * 300 + "]" * 300, "[1]", 0),
+        ("[" * 60 + '"a"' + "]" * 60, "[" * 60 + '"b"' + "]" * 60, 0),
+    ],
+)  # fmt: skip
+def test_items_of_lists_are_fields(answer: str, target: str, score: float) -> None:
+    assert rate("json_fields", answer, target) == pytest.approx(score)
+    if score == 1:
+        assert rate("field_f1", answer, target) in (0, 1)
+    assert rate("json_fields", target, target) == 1
+
+
+def test_the_order_of_lists_counts_in_an_exact_match() -> None:
+    assert rate("exact_match", '["a","b"]', '["a", "b"]') == 1
+    assert rate("exact_match", '["b", "a"]', '["a", "b"]') == 0
+
+
+def test_items_of_a_list_are_one_line_of_the_table() -> None:
+    table = field_table({"x": ['{"t": ["b"], "i": [{"n": 2}, {"n": 1}]}']},
+                        ['{"t": ["a", "b"], "i": [{"n": 1}, {"n": 3}], "[0]": 1}'])  # fmt: skip
+    assert [(one["field"], one["n"], one["right"]["x"]) for one in table] == [
+        ("t[]", 2, 0.5), ("i[].n", 2, 0.5), ('"[0]"', 1, 0.0),
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [("-1", "1"), ("+", "-"), ("C", "C++"), ("C", "C#"), ("?", "!"), ("1.5", "15"), (".5", "5")],
+)
+def test_signs_tell_labels_apart(one: str, other: str) -> None:
+    for metric in ("accuracy", "exact_match"):
+        assert rate(metric, one, other) == 0
+        assert rate(metric, one, one) == 1
+
+
+@pytest.mark.parametrize(
+    ("answer", "target"),
+    [("“Spam”.", "spam"), ("**Spam**", "spam"), ("- spam", "spam"), ("[Spam]", "spam"),
+     ("1,250", "1250"), ("\N{MINUS SIGN}3", "-3"), ("Yes!", "yes"), ("PARIS.\n", "Paris")],
+)  # fmt: skip
+def test_what_stands_around_a_short_answer_is_no_part_of_it(answer: str, target: str) -> None:
+    assert rate("accuracy", answer, target) == 1
+
+
+@given(st.text(max_size=12))
+def test_a_label_of_a_label_is_itself(text: str) -> None:
+    assert label_of(label_of(text)) == label_of(text)
+    assert label_of(text) or not text.strip()
+
+
 def test_field_table_counts_rows_that_have_the_field() -> None:
     targets = ['{"a": 1, "b": 2}', '{"a": 1}']
     table = field_table({"x": ['{"a": 1, "b": 3}', "nonsense"]}, targets)
@@ -145,10 +213,14 @@ def test_macro_f1_counts_rare_labels_as_much() -> None:
     [
         (['{"a": 1}', '{"a": 2}'], "json", "json_fields"),
         (["yes", "no", "Yes", "no", "yes", "no"], "labels", "accuracy"),
-        (["Paris", "Rome", "Oslo"], "text", "exact_match"),
+        (["Paris", "Rome", "Oslo"], "text", "accuracy"),
+        (['["a"]', '["a", "b"]', "[]"], "json", "json_fields"),
+        ([*['{"a": 1}'] * 9, "Not found."], "json", "json_fields"),
+        (["Please send me my money back.", "Where is the parcel that I ordered?"] * 5, "labels",
+         "accuracy"),
         (["a long answer of several words, you see", "and one more of them just here"], "text",
          "token_f1"),
-        (['{"a": 1}', "sorry"], "text", "exact_match"),
+        (['{"a": 1}', "sorry"], "text", "accuracy"),
     ],
 )  # fmt: skip
 def test_the_task_is_seen_in_the_targets(targets: list[str], kind: str, first: str) -> None:

@@ -53,7 +53,7 @@ def test_an_equal_model_is_not_worse_and_the_figures_say_so(test_file: str) -> N
     assert one["low"] > -0.03
     assert one["p_not_worse"] < 0.025
     # Only the deciding metric is asked about.
-    assert [row["margin"] for row in found["comparisons"]] == [0.03, None]
+    assert [row["margin"] for row in found["comparisons"]] == [0.03, None, None]
     assert found["non_inferiority"]["holds"] is True
     assert found["non_inferiority"]["reference"] == "fake:old"
 
@@ -206,6 +206,34 @@ def test_worse_in_part_when_the_whole_is_no_better(tmp_path: Path) -> None:
     assert str(found.verdict).startswith(
         "Worse in part: against fake:old it loses accuracy on label"
     )
+
+
+def test_a_small_part_that_lost_the_same_on_every_row_is_named(tmp_path: Path) -> None:
+    """Two fields of five, nine rows of nine: the exact test is sure (p = 0.004)."""
+    right = {"a": 1, "b": 2, "c": 3, "d": 4, "e": 5}
+    rows = [
+        {
+            "messages": [
+                {"role": "user", "content": f"Form {i}"},
+                {"role": "assistant", "content": json.dumps({**right, "a": i})},
+            ],
+            "shop": "small" if i < 9 else "large",
+        }
+        for i in range(99)
+    ]
+    path = tmp_path / "forms.jsonl"
+    path.write_text("\n".join(map(json.dumps, rows)))
+
+    def says(messages: Messages, **other: Any) -> str:
+        i = int(question(messages)[5:])
+        return json.dumps({**right, "a": i, **(other if i < 9 else {})})
+
+    new = Fake("fake:new", lambda m: says(m, d=0, e=0))
+    found = evaluate(
+        new, path, against=[Fake("fake:old", says)], slices=["shop"], margin=0.1, report=False
+    )
+    assert found.verdict.code == "not_worse"
+    assert found.verdict.exceptions == ("shop 'small'",)
 
 
 def test_slices_follow_length_and_language_and_refuse_unknown_keys(

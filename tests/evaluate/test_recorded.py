@@ -64,6 +64,30 @@ def test_recorded_answers_are_a_candidate_that_costs_nothing(
     assert any("10 of 40 test prompts are not in recorded:" in one for one in found.warnings)
 
 
+def test_gaps_of_several_golden_sets_leave_the_same_rows_for_all(
+    tmp_path: Path, chat_file: Write
+) -> None:
+    """Each lacks other rows: what is left is in all of them, and is compared row by row."""
+    asked = list(TRUTH.items())
+
+    def having(name: str, rows: list[tuple[str, str]]) -> str:
+        return golden(tmp_path / name, [line(q, a) for q, a in rows])
+
+    new = having("new.jsonl", asked[4:])  # right wherever it is asked
+    old = having("old.jsonl", [(q, a if i % 2 else "?") for i, (q, a) in enumerate(asked[:30])])
+    odd = having("odd.jsonl", [(q, "?") for q, _ in reversed(asked[:-2])])  # in another order
+    data = chat_file(asked)
+    found = evaluate(new, data, against=[old, odd], slices=[], report=False)
+    assert [one.n for one in found.candidates] == [26, 26, 26]
+    assert [row.target for row in found.rows] == [a for _, a in asked[4:30]]
+    assert [one.metrics["exact_match"] for one in found.candidates] == [1.0, 0.5, 0.0]
+    first = found.comparisons[0]
+    assert (first.b, first.n, first.difference) == (old, 26, 0.5)
+    assert first.p == pytest.approx(2 * 0.5**13)  # 13 rows won, none lost
+    said = [one for one in found.warnings if "were left out for everybody" in one]
+    assert [one.split()[0] for one in said] == ["4", "10"], "the third set lacks none of the rest"
+
+
 def test_several_draws_show_the_noise_of_the_old_model(tmp_path: Path) -> None:
     """The old model says one thing 3 times of 4 and agrees with itself half of the time."""
     lines = [line(q, a, a, a, "else") for q, a in TRUTH.items()]

@@ -131,6 +131,10 @@ def test_rouge_and_chrf_by_hand() -> None:
     [
         ("short_match", "The Eiffel Tower.", "eiffel tower", 1.0),
         ("short_match", "Eiffel", "eiffel tower", 0.0),
+        ("short_match", "The answer: -5.", "answer 5", 0.0),
+        ("short_match", "It costs $1,250.50!", "it costs 1250.50", 1.0),
+        ("short_match", "1.5", "15", 0.0),
+        ("short_match", "", "A", 0.0),  # an article may be the answer
         ("field_f1", '{"a": 1, "b": 2}', '{"a": 1}', 2 / 3),
         ("field_f1", "no", '{"a": 1}', 0.0),
         ("tool_calls", "Hi", "Hello", 1.0),

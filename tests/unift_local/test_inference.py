@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -40,7 +41,7 @@ def adapter(model_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Pat
 
     folder = tmp_path_factory.mktemp("adapter")
     model = AutoModelForCausalLM.from_pretrained(model_folder)
-    with pytest.warns(FutureWarning):
+    with warnings.catch_warnings(action="ignore"):  # some versions of the libraries warn
         adapted = get_peft_model(model, LoraConfig(r=4, target_modules=["q_proj", "down_proj"]))
     torch.manual_seed(3)
     for name, parameter in adapted.named_parameters():

@@ -127,6 +127,7 @@ def test_what_the_user_says_wins_and_is_marked(spec: Callable[..., Any]) -> None
         ({"learning_rate_multiplier": 2.0}, "set learning_rate"),
         ({"targets": ("q_prj",)}, "did you mean 'q_proj'"),
         ({"targets": ("lm_head",)}, "never be trained"),
+        ({"targets": ("input_layernorm",)}, "no linear layer"),
         ({"max_length": CONTEXT + 1}, f"context of {CONTEXT}"),
         ({"options": {"micro_bach": 2}}, "did you mean 'micro_batch'"),
         ({"options": {"pack_length": 64}, "packing": False}, "turn packing on"),
@@ -141,6 +142,48 @@ def test_what_cannot_be_done_is_refused_with_a_way_out(
     with pytest.raises(UsageError, match=words) as caught:
         LocalLora().plan(spec(**settings))
     assert caught.value.fix
+
+
+@pytest.mark.parametrize("attention", ["flash_attention_2", "flash_attention_3"])
+def test_flash_attention_is_refused_where_it_cannot_run(
+    attention: str, spec: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from unift_local.settings import _refuse_flash
+
+    with pytest.raises(UsageError, match="is for CUDA cards") as caught:
+        LocalLora().plan(spec(options={"attention": attention}))
+    assert caught.value.where == "options.attention"
+    with pytest.raises(UsageError, match="16 bits"):
+        _refuse_flash(attention, cuda=True, half=False)
+    with pytest.raises(UsageError, match="package flash-attn") as caught:
+        _refuse_flash(attention, cuda=True, half=True)
+    assert "varlen" in str(caught.value.fix)
+    version = attention[-1]
+    monkeypatch.setattr(
+        f"transformers.utils.import_utils.is_flash_attn_{version}_available", lambda: True
+    )
+    _refuse_flash(attention, cuda=True, half=True)
+
+
+def test_a_token_without_an_embedding_is_refused_before_it_ends_in_an_assertion(
+    spec: Callable[..., Any], tmp_path: Path
+) -> None:
+    model = make_model(tmp_path / "model")
+    tokenizer = make_tokenizer(tmp_path / "model")
+    tokenizer.add_tokens(["<new>"])
+    tokenizer.save_pretrained(tmp_path / "model")
+    rows = [chat("first", "row"), chat("a <new> word", "b"), chat("last", "row")]
+    data = write_rows(tmp_path / "data.jsonl", rows)
+    with pytest.raises(DataError, match="Row 2 has the token 261 \\('<new>'\\)") as caught:
+        LocalLora().plan(spec(model=str(model), data=str(data)))
+    assert caught.value.code == "unknown_token"
+    assert "resize" in str(caught.value.fix)
+
+
+def test_a_run_is_no_base_model(spec: Callable[..., Any]) -> None:
+    with pytest.raises(UsageError, match="what a run left") as caught:
+        LocalLora().plan(spec(model="run:abc"))
+    assert caught.value.code == "model_is_run"
 
 
 def test_full_tuning_takes_no_adapter_settings(spec: Callable[..., Any]) -> None:

@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 import torch
-from unift_local import LocalFull, LocalLora, attention, fused, lora_math, loss, speed
-from unift_local.lora_math import Projection
+from unift_local import LocalFull, LocalLora, attention, fused, lora_math, loss, recompute, speed
+from unift_local.kernels import Projection
 
 from unift.errors import UsageError
 
@@ -68,7 +68,9 @@ def packed() -> dict[str, Any]:
         "input_ids": torch.randint(5, 300, (1, sum(DOCUMENTS)), generator=generator),
         "position_ids": torch.cat([torch.arange(one) for one in DOCUMENTS])[None],
         "cu_seq_lens_q": bounds,
+        "cu_seq_lens_k": bounds,
         "max_length_q": max(DOCUMENTS),
+        "max_length_k": max(DOCUMENTS),
         "use_cache": False,
     }
 
@@ -189,6 +191,73 @@ def test_derivatives_are_those_of_the_functions(bias: bool) -> None:
     assert torch.autograd.gradcheck(lambda x, *t: lora_math.mlp(x, three, t), (x, *square))
 
 
+@pytest.mark.parametrize("bias", [False, True])
+def test_an_mlp_whose_result_nobody_reads_has_the_same_gradients(
+    bias: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(lora_math, "_PIECE", 3)
+    three = tuple(Projection(scale, 1, bias) for scale in (0.7, 1.3, 2.0))
+    square = [one.requires_grad_() for one in tensors(3, 4, 4, bias)]
+    learnt = [one for one in square if one.shape in ((2, 4), (4, 2))]
+    for rows in (1, 3, 7, 8):
+        x = torch.randn(rows, 4, dtype=torch.float64, requires_grad=True)
+        given = torch.randn(rows, 4, dtype=torch.float64)
+        whole = lora_math.mlp(x, three, square)
+        wanted = torch.autograd.grad(whole, [x, *learnt], given)
+        with lora_math.mlp_unread():
+            unread = lora_math.mlp(x, three, square)
+        assert not unread.any()
+        for a, b in zip(torch.autograd.grad(unread, [x, *learnt], given), wanted, strict=True):
+            torch.testing.assert_close(a, b)
+
+
+def recomputing(model: Any, compiled: bool = False, keeper: Any = None) -> Any:
+    """The model with all its layers computed again in the backward pass."""
+    model.get_base_model().enable_input_require_grads()
+    for layer in speed.layers(model):
+        forward = layer.forward
+        if compiled:
+            forward = torch.compile(forward, backend="aot_eager", fullgraph=True)
+        layer.forward = recompute.recomputed(layer, forward, keeper)
+    return model
+
+
+def test_layers_that_end_in_their_mlp_are_computed_again_without_its_last_product() -> None:
+    base = base_model("Llama")
+    wanted, wanted_gradients = together(adapted(base, True))
+    model = recomputing(adapted(base, True), keeper=recompute.Offload())
+    assert all(recompute.ends_in_fused_mlp(layer) for layer in speed.layers(model))
+    got, got_gradients = together(model)
+    assert got == pytest.approx(wanted, rel=1e-6)
+    assert difference(got_gradients, wanted_gradients) < 1e-5
+
+
+def test_a_layer_compiles_as_a_whole_and_is_compiled_when_it_is_computed_again() -> None:
+    base = base_model("Qwen3")
+    ids = torch.randint(5, 300, (2, 30), generator=torch.Generator().manual_seed(0))
+    found: list[dict[str, torch.Tensor]] = []
+    for compiled in (False, True):
+        model = adapted(base, True)
+        if compiled:
+            model = recomputing(model, compiled)
+        hidden = model.get_base_model().base_model(input_ids=ids, use_cache=False)
+        hidden.last_hidden_state.square().mean().backward()
+        found.append(gradients(model))
+    assert difference(found[1], found[0]) < 1e-5
+
+
+def test_layers_that_end_in_something_else_are_computed_again_as_a_whole() -> None:
+    base = base_model("Olmo2")  # whose last norm wants to know what the MLP gave
+    plain = adapted(base, True)
+    assert any(isinstance(module, fused.FusedMlp) for module in plain.modules())
+    wanted, wanted_gradients = together(plain)
+    model = adapted(base, True)
+    assert not any(recompute.ends_in_fused_mlp(layer) for layer in speed.layers(model))
+    got, got_gradients = together(recomputing(model))
+    assert got == pytest.approx(wanted, rel=1e-6)
+    assert difference(got_gradients, wanted_gradients) < 1e-5
+
+
 def test_four_bit_bases_give_what_peft_gives() -> None:
     from bitsandbytes.nn import Linear4bit, Params4bit
 
@@ -279,6 +348,52 @@ def test_rows_of_one_length_are_laid_side_by_side() -> None:
         loss.chunked_cross_entropy(flat, head, one["targets"]).backward()
         found.append(gradients(model))
     assert difference(*found) < 1e-5
+
+
+def test_a_flash_attn_wheel_gets_the_bounds_of_the_documents(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """With a stand-in for the wheel, which computes what its documentation says."""
+    from transformers import modeling_flash_attention_utils as wheel
+
+    calls: list[list[int]] = []
+
+    def varlen(
+        q: torch.Tensor,
+        k: torch.Tensor,
+        v: torch.Tensor,
+        cu_seqlens_q: torch.Tensor,
+        cu_seqlens_k: torch.Tensor,
+        max_seqlen_q: int,
+        max_seqlen_k: int,
+        softmax_scale: float | None = None,
+        causal: bool = False,
+        **kwargs: Any,
+    ) -> torch.Tensor:
+        assert causal
+        assert max_seqlen_q == max_seqlen_k >= int(cu_seqlens_q.diff().max())
+        calls.append(cu_seqlens_q.tolist())
+        heads = (one.transpose(0, 1)[None] for one in (q, k, v))
+        out, _ = attention.varlen_attention(
+            torch.nn.Identity(),
+            *heads,
+            None,
+            softmax_scale,
+            cu_seq_lens_q=cu_seqlens_q,
+            max_length_q=max_seqlen_q,
+        )
+        return out[0]
+
+    monkeypatch.setattr(wheel, "_lazy_imports", lambda *_, **__: (varlen, varlen, None, None, None))
+    monkeypatch.setattr(wheel, "_loaded_implementation", None)
+    base = base_model("Qwen3")
+    wanted, wanted_gradients = together(adapted(base, True))
+    model = adapted(base, True)
+    model.config._attn_implementation_internal = "flash_attention_2"  # past the look for the wheel
+    got, got_gradients = together(model)
+    assert calls == [packed()["cu_seq_lens_q"].tolist()] * 2
+    assert got == pytest.approx(wanted, rel=1e-6)
+    assert difference(got_gradients, wanted_gradients) < 1e-5
 
 
 @pytest.fixture

@@ -16,20 +16,6 @@ from unift.errors import UsageError
 if TYPE_CHECKING:
     from genai_prices.types import ModelInfo, Provider
 
-# Catalogue id of a vendor -> its id in genai-prices. Only price lists of the vendor itself: what a
-# reseller asks for the same weights is another price.
-_THERE = {
-    "openai": "openai",
-    "azure": "azure",
-    "google": "google",
-    "gemini-api": "google",
-    "together": "together",
-    "fireworks": "fireworks",
-    "bedrock": "aws",
-    "mistral": "mistral",
-    "cohere": "cohere",
-    "databricks": "databricks",
-}
 _DAY = re.compile(r"\b20\d\d-[01]\d-[0-3]\d\b")
 # What may follow the name of a model without making it another one.
 _SNAPSHOT = re.compile(r"-(20\d\d-[01]\d-[0-3]\d|20\d{6}|latest)")
@@ -59,7 +45,7 @@ def answer_price(name: str, provider: str) -> tuple[TokenPrice, Fact] | None:
     if known is not None and price is not None:
         return price, known
     try:
-        there = _THERE.get(vendor(provider).id)
+        there = vendor(provider).answer_list
     except UsageError:
         return None
     if there is None or (tuned and there != "openai"):  # nobody else's list has fine-tunes

@@ -139,11 +139,18 @@ class Limits(Frozen):
     suffix_max_chars: int | None = None
     validation_rows_max: int | None = None
     validation_max_share_of_train_bytes: float | None = None
+    validation_many_rows: int | None = Field(
+        None, description="up to so many the next limit is not asked for"
+    )
+    validation_max_share_of_train_rows: float | None = None
     adapter_sizes: tuple[int, ...] = ()
     images_per_example_max: int | None = None
     image_max_mb: int | None = None
     image_examples_max: int | None = None
     formats: tuple[str, ...] = Field((), description="of rows that are taken as they are")
+    formats_converted: tuple[str, ...] = Field(
+        (), description="of rows that unift's provider writes anew in one of `formats`"
+    )
     fact: Fact
 
 
@@ -173,6 +180,9 @@ class Vendor(Fact):
     limits: Limits | None = None
     tokens: Tokens | None = None
     checks_as: str | None = Field(None, description="id of the vendor whose file checks it has")
+    answer_list: str | None = Field(
+        None, description="id in genai-prices of the vendor's own price list, never a reseller's"
+    )
 
 
 class Offer(Fact):

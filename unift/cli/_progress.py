@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from types import TracebackType
@@ -39,6 +40,20 @@ def counting(words: str, unit: str = "rows") -> Generator[Callable[[int, int], N
             bar.update(task, completed=done, total=total)
 
         yield update
+
+
+@contextmanager
+def keeping(words: str) -> Generator[None]:
+    """Work that is kept when it is stopped: SIGTERM is taken like Ctrl-C, so that answers under way
+    are waited for and kept, and then `words` say how it goes on."""
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        yield
+    except KeyboardInterrupt:
+        err.print(f"\nInterrupted. {words}", markup=False)
+        raise
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def follow(run: Run, *, after: int = 0, headline: str = "") -> None:

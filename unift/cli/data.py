@@ -29,13 +29,16 @@ def split_command(
     near: Annotated[
         bool, typer.Option(help="Keep nearly equal rows together too (unift[data]).")
     ] = True,
+    force: Annotated[
+        bool, typer.Option("--force", help="Replace earlier parts that have other rows.")
+    ] = False,
     json: Json = False,
 ) -> None:
     """Split into parts that share no prompt and no nearly equal row; labels in proportion."""
     from unift.data import PARTS, split
 
     parts = dict(map(_part, part)) if part else PARTS
-    done = split(file, folder, parts=parts, seed=seed, near=near)
+    done = split(file, folder, parts=parts, seed=seed, near=near, force=force)
     if json:
         emit(done.as_dict())
     else:

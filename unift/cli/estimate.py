@@ -31,6 +31,9 @@ def command(
     gpu: Annotated[str | None, typer.Option(help="For local training, e.g. h100-sxm-80gb.")] = None,
     usd_per_hour: Annotated[float | None, typer.Option(help="What your GPU costs.")] = None,
     rank: Annotated[int, typer.Option(help="Rank of the adapter.")] = 16,
+    target: Annotated[
+        list[str] | None, typer.Option(help="Module that gets an adapter; may be repeated.")
+    ] = None,
     max_length: Annotated[int | None, typer.Option(help="Tokens per row.")] = None,
     watts: Annotated[float | None, typer.Option(help="What your own hardware draws.")] = None,
     usd_per_kwh: Annotated[float | None, typer.Option(help="Your price of electricity.")] = None,
@@ -82,6 +85,7 @@ def command(
         gpu=gpu,
         usd_per_hour=usd_per_hour,
         rank=rank,
+        targets=target,
         max_length=max_length,
         watts=watts,
         usd_per_kwh=usd_per_kwh,
@@ -93,7 +97,7 @@ def command(
         from unift.report import write_estimate
 
         write_estimate(document, html, f"Ways to fine-tune {model}")
-        err.print(f"wrote {html}", markup=False)
+        err.print(f"wrote {html}")
     if json:
         emit(document)
     else:
@@ -104,11 +108,11 @@ def command(
         if row["available"] and row["fits"] is not False and _within(row, budget, deadline)
     ]
     if not able:
-        err.print(_why_not(document["rows"], budget, deadline), markup=False)
+        err.print(_why_not(document["rows"], budget, deadline))
         raise typer.Exit(4)
     if not json and (budget is not None or deadline is not None):
         names = ", ".join(f"{row['provider']} {row['model']}" for row in able)
-        out.print(f"\nwithin budget and deadline: {names}", markup=False)
+        out.print(f"\nwithin budget and deadline: {names}")
 
 
 def _names(given: str) -> list[str] | str:
@@ -175,8 +179,12 @@ def show(found: Estimate) -> None:
             row["model"] + (f"\nends {row['ends_on']}" if row["ends_on"] and not ends else ""),
             {True: "yes", False: "no", None: "-"}[row["fits"]],
             _number(memory.get("reserved_gib"), ".1f"),
-            _number(row["hours"], ".3g"),
-            _number(row["price_usd"], ",.2f"),
+            # What does not fit takes no time there; the document has what it would take.
+            *(
+                ["-", "-"]
+                if row["fits"] is False
+                else [_number(row["hours"], ".3g"), _number(row["price_usd"], ",.2f")]
+            ),
             *(
                 [
                     _number(row["usd_per_1000_answers"], ",.2f"),
@@ -189,6 +197,7 @@ def show(found: Estimate) -> None:
             *([row["ends_on"] or "-"] if ends else []),
         )
     out.print(table)
+    _advice(document["rows"])
     _notes("what this rests on", {row["provider"]: row["assumptions"] for row in document["rows"]})
     _notes(
         "sources",
@@ -198,7 +207,27 @@ def show(found: Estimate) -> None:
         from unift.estimate._break_even import break_even_words
 
         said = [break_even_words(found.break_even), *found.break_even["assumptions"]]
-        out.print("\nbreak-even: " + "; ".join(said), markup=False)
+        out.print("\nbreak-even: " + "; ".join(said))
+
+
+def _advice(rows: list[dict[str, Any]]) -> None:
+    """Of each way that does not fit, what it needs, what of it is largest, and what would fit; of
+    others what would need less."""
+    from unift.estimate.planner import MARGIN
+
+    advised = [row for row in rows if row["memory"] and row["advice"]]
+    if advised:
+        out.print("\nadvice", style="bold")
+    for row in advised:
+        memory = row["memory"]
+        largest = memory["largest"].replace("_", " ")
+        need = (
+            f"needs {memory['device_gib']:.1f} GiB, {largest} most of all "
+            f"({memory['terms'][memory['largest']]:.1f}); there are {row['usable_gib']:.1f}, of "
+            f"which {MARGIN:.0%} stay free; "
+        )
+        said = row["advice"] if row["fits"] else need + row["advice"]
+        out.print(f"  {row['provider']}: {said}")
 
 
 def _notes(title: str, by_provider: dict[str, list[str]]) -> None:
@@ -211,7 +240,7 @@ def _notes(title: str, by_provider: dict[str, list[str]]) -> None:
         out.print(f"\n{title}", style="bold")
     for line, providers in who.items():
         names = "all" if len(providers) == len(by_provider) > 1 else ", ".join(providers)
-        out.print(f"  {names}: {line}", style="dim", markup=False)
+        out.print(f"  {names}: {line}", style="dim")
 
 
 def _source(one: dict[str, Any]) -> str:

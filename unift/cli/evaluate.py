@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from unift.cli._output import Json, emit, err, out
-from unift.cli._progress import counting
+from unift.cli._progress import counting, keeping
 from unift.errors import UsageError
 
 if TYPE_CHECKING:
@@ -110,7 +110,8 @@ def command(
     from unift.provider import Sampling
 
     room = Sampling(temperature=0.0, top_p=1.0, max_tokens=max_tokens) if max_tokens else None
-    with counting("answering") as update:
+    kept = "Answers so far are kept: the same command goes on where it stopped."
+    with keeping(kept), counting("answering") as update:
         result = unift.evaluate(
             model,
             data=data,

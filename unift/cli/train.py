@@ -102,8 +102,11 @@ def command(
     )
     for warning in plan.warnings:
         err.print(f"warning {warning}", style="yellow", markup=False)
-    if not json and plan.estimate and (line := expected(plan.estimate)):
-        err.print(line)
+    if not json and plan.estimate:
+        if line := expected(plan.estimate):
+            err.print(line)
+        if plan.estimate.get("advice"):
+            err.print(f"advice: {plan.estimate['advice']}")
     if dry_run:
         if json:
             emit(

@@ -53,6 +53,13 @@ def command(
         str | None,
         typer.Option(help="With --deep: country of phone numbers without a country code, as US."),
     ] = None,
+    drop: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="What rows may lose where a provider needs them converted, as unift convert"
+            " --drop; repeatable."
+        ),
+    ] = None,
     json: Json = False,
 ) -> None:
     """Check training data: every fault with its line, the reason and the fix."""
@@ -72,6 +79,7 @@ def command(
             deep=deep,
             epochs=epochs,
             region=region,
+            drop=drop or (),
         )
     rows: list[ShownRow] = []
     if show:

@@ -62,7 +62,8 @@ def chat_copy(path: FileName, folder: Path, native: tuple[str, ...] = (CHAT,)) -
     out = folder / f"{fingerprint(path).removeprefix('sha256:')[:24]}.jsonl"
     folder.mkdir(parents=True, exist_ok=True)
     try:
-        made = convert(path, out, to=CHAT, source=form.name)
+        # Keys that nobody learns from can go; `validate` tells of them.
+        made = convert(path, out, to=CHAT, source=form.name, drop=("extra",))
     except DataError as error:
         flags = " ".join(re.findall(r"--drop \w+", error.fix or ""))
         if flags:
@@ -72,7 +73,8 @@ def chat_copy(path: FileName, folder: Path, native: tuple[str, ...] = (CHAT,)) -
             )
         raise
     what = f"{form.name} rows ({reason})" if form.name != CHAT else "Parquet"
-    return ChatCopy(str(out), made.rows, f"{path} has {what}; {made.rows:,} rows, nothing lost")
+    lost = "nothing lost but keys that are not learnt" if made.lost else "nothing lost"
+    return ChatCopy(str(out), made.rows, f"{path} has {what}; {made.rows:,} rows, {lost}")
 
 
 def _silent(*_: object) -> None:

@@ -7,7 +7,10 @@ import os
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from unift.data._content import RowContent
 
 FileName = str | os.PathLike[str]
 
@@ -144,7 +147,7 @@ def stats(path: FileName) -> Stats:
         roles.update(said.roles)
         first = said.texts[0] if said.roles[0] in ("system", "developer") else ""
         systems.add(hash(first))
-        prompt, whole = _identity(row.value, said)
+        prompt, whole = _identity(row.value, row)
         rows.add(whole)
         prompts.add(prompt)
         messages.append(len(said.roles))
@@ -177,7 +180,7 @@ def stats(path: FileName) -> Stats:
 
 
 def diff(first: FileName, second: FileName) -> Diff:
-    """Compare two files by the content of their rows; spelling, compression and names do not count.
+    """Compare two files by what their rows say; spelling, compression and notes do not count.
 
     Files in different formats are compared by what their rows mean.
 
@@ -228,7 +231,7 @@ class _Side:
         for row in contents(found, str(path)):
             self.format = row.format
             value = meaning(row) if meant else row.value
-            self._all.append((row.line, *_identity(value, row.content)))
+            self._all.append((row.line, *_identity(value, row)))
         self.rows: Counter[bytes] = Counter(whole for _, _, whole in self._all)
         self.order = [whole for _, _, whole in self._all]
 
@@ -244,11 +247,16 @@ class _Side:
         return left
 
 
-def _identity(value: Any, content: Any) -> tuple[bytes, bytes]:
-    """Digests of the prompt and of the whole row."""
+def _identity(value: dict[str, Any], row: RowContent) -> tuple[bytes, bytes]:
+    """Digests of the prompt and of the whole row, without the notes beside what is said."""
+    from unift.data._row import NOTES
     from unift.data._scan import canonical
+    from unift.data.formats import FORMATS
 
+    content = row.content
     prompt = "\0".join((repr(content.roles[:-1]), *content.texts[:-1], content.extra))
+    if FORMATS[row.format].kind != "reinforcement":  # there they may be for the grader
+        value = {key: one for key, one in value.items() if key not in NOTES}
     return _digest(prompt), _digest(canonical(value))
 
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from unift.data._batch import Content
 from unift.data._finding import Path as JsonPath
 from unift.data._finding import data_error
 from unift.data._layout import layout
@@ -16,7 +17,7 @@ from unift.data._other import check_other
 from unift.data._parse import parse
 from unift.data._row import check_row
 from unift.data._rows import plain_rows
-from unift.data._scan import CHAT, Content, content_of, first_values
+from unift.data._scan import CHAT, content_of, first_values
 from unift.data._sink import Sink
 from unift.data.formats import Format, detect
 from unift.errors import DataError

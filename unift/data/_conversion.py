@@ -12,9 +12,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any, cast
 
-from unift._text import did_you_mean
 from unift.data._convert import Converted, FileName
 from unift.data._finding import Finding, data_error
+from unift.data._fit import lost, no_place
 from unift.data._layout import layout
 from unift.data._lines import blocks, find_file
 from unift.data._other import check_other
@@ -25,13 +25,11 @@ from unift.data._scan import CHAT, first_values
 from unift.data._sink import Sink
 from unift.data.formats import (
     FORMATS,
-    LOSSES,
     Format,
-    NothingLeftError,
+    allowed_losses,
     detect,
     format_named,
     modern,
-    reduce,
 )
 from unift.errors import UsageError
 
@@ -52,7 +50,7 @@ def run(
 
     target = format_named(to)
     given = format_named(source) if source is not None else None
-    allowed = _allowed(drop)
+    allowed = allowed_losses(drop)
     found, shown, written = find_file(path), str(path), Path(out)
     _check_target(found, written)
     total = found.stat().st_size
@@ -93,19 +91,6 @@ def run(
     name = given.name if given is not None else ""
     lost = dict(sorted(work.lost.items()))
     return Converted(str(out), work.rows, name, reason, target.name, lost, tuple(work.left_out))
-
-
-def _allowed(drop: Iterable[str]) -> frozenset[str]:
-    allowed = frozenset(drop)
-    for name in sorted(allowed):
-        if name not in LOSSES:
-            raise UsageError(
-                f"There is nothing called '{name}' to drop.",
-                code="unknown_loss",
-                where="drop",
-                fix=did_you_mean(name, LOSSES),
-            )
-    return allowed
 
 
 def _check_target(source: Path, out: Path) -> None:
@@ -185,23 +170,11 @@ class _Work:
         if row is None:
             return
         row = modern(row)
-        gone: dict[str, str] = {}
-
-        def lose(kind: str, what: str) -> None:
-            gone.setdefault(kind, what)
-
-        try:
-            reduced = reduce(row, self.target, lose)
-            written = self.target.write(reduced, lose)
-        except NothingLeftError as error:
-            # What has to go is said first: that nothing is left may follow from it alone.
-            gone["rows"] = str(error)
-            written = None
-        refused = [kind for kind in gone if kind not in self.allowed]
+        written, gone = lost(row, self.target)
+        refused = {kind: what for kind, what in gone.items() if kind not in self.allowed}
         if refused:
-            what = "; ".join(f"{kind} ({gone[kind]})" for kind in refused)
-            self.refused.update(refused)
-            self._keep(_loss(self.shown, number, self.target.name, what, refused))
+            self.refused.update(refused.keys())
+            self._keep(_loss(self.shown, number, self.target.name, refused))
             return
         self.lost.update(gone.keys())
         if written is None:
@@ -261,13 +234,13 @@ def _ignore(*_: object) -> None:
     """The row was checked before."""
 
 
-def _loss(file: str, line: int, target: str, what: str, kinds: list[str]) -> Finding:
+def _loss(file: str, line: int, target: str, gone: dict[str, str]) -> Finding:
     return Finding(
         code="UD907",
         severity="error",
         file=file,
         line=line,
         path="",
-        message=f"In {target} there is no place for {what}.",
-        fix=f"if that may go: {' '.join(f'--drop {kind}' for kind in kinds)}",
+        message=no_place(target, gone),
+        fix=f"if that may go: {' '.join(f'--drop {kind}' for kind in gone)}",
     )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import chain
 from operator import attrgetter
@@ -11,8 +11,9 @@ from typing import Any
 import numpy as np
 
 from unift.data._lines import Block
+from unift.data._notes import Noted, noted, notes_of
 from unift.data._row import check_order
-from unift.data._shapes import INSTRUCT, NOT_PLAIN, ROLES, Messages, Shape, alike
+from unift.data._shapes import INSTRUCT, NOT_PLAIN, ROLES, Messages, Shape, alike, decoder
 
 # Kinds of the messages of a row -> the roles, or None if their order has a fault.
 _orders: dict[tuple[type, ...], tuple[str, ...] | None] = {}
@@ -34,34 +35,59 @@ class Found:
     alike: bool = False  # decoded as rows that have the list only
 
 
-def decode(block: Block, shape: Shape) -> Found:
+def decode(block: Block, shape: Shape, notes: Noted | None = None) -> Found:
     """Decode a block; rows whose order of speakers has a fault are left out."""
-    return _in_order(_decode(block, shape))
+    return _in_order(_decode(block, shape, notes))
 
 
-def _decode(block: Block, shape: Shape) -> Found:
+def fitting(block: Block, shape: Shape) -> tuple[Shape, Noted | None]:
+    """The shape of the first row that has one, and the notes beside it."""
+    for line in _samples(block):
+        found = notes_of(line)
+        for one in (shape, *shape.others):
+            notes = noted(one.row, found) if found else None
+            try:
+                decoder(one.row if notes is None else notes.row).decode(line)
+            except NOT_PLAIN:
+                continue
+            return one, notes
+    return shape, None
+
+
+def _samples(block: Block) -> Iterator[bytes]:
+    """The first line of a block, the middle one and the last one."""
+    ends = block.ends
+    for at in (0, len(ends) // 2, len(ends) - 1):
+        yield block.data[int(ends[at - 1]) + 1 if at else 0 : int(ends[at])]
+
+
+def _decode(block: Block, shape: Shape, notes: Noted | None) -> Found:
+    mine = shape.decoder if notes is None else decoder(notes.row)
     if _is_an_object_a_line(block):
-        sample = _sample(block, shape)
+        sample = _sample(block, shape, mine)
         if sample is not None:
             kinds, roles, system = sample
-            found = _decoded(alike(shape.key, kinds, system), block)
+            more = () if notes is None else (notes.row,)
+            found = _decoded(alike(shape.key, kinds, system, *more), block)
             if found:
                 rows = list(map(attrgetter(shape.key), found))
                 many = len(found)
                 return Found(range(many), found, rows, [roles] * many, len(kinds), system, True)
-        found = _decoded(shape.decoder, block)
+        found = _decoded(mine, block)
         if found:
             return Found(range(len(found)), found, list(map(shape.said, found)))
     lines: list[int] = []
     found: list[Any] = []
-    read = shape.decoder.decode
+    # Some rows may have no notes.
+    readers = [mine.decode] if notes is None else [mine.decode, shape.decoder.decode]
     for index, line in enumerate(block.lines):
-        try:
-            row = read(line)
-        except NOT_PLAIN:
-            continue
-        lines.append(index)
-        found.append(row)
+        for read in readers:
+            try:
+                found.append(read(line))
+            except NOT_PLAIN:
+                continue
+            lines.append(index)
+            break
     return Found(lines, found, list(map(shape.said, found)))
 
 
@@ -91,17 +117,15 @@ def _decoded(decoder: Any, block: Block) -> list[Any]:
 
 
 def _sample(
-    block: Block, shape: Shape
+    block: Block, shape: Shape, read: Any
 ) -> tuple[tuple[type, ...], tuple[str, ...], str | None] | None:
     """(kinds, roles, system prompt) of the first row, if two more rows are like it."""
     if not shape.key:
         return None
-    ends = block.ends
     rows: list[Messages] = []
-    for at in (0, len(ends) // 2, len(ends) - 1):
-        line = block.data[int(ends[at - 1]) + 1 if at else 0 : int(ends[at])]
+    for line in _samples(block):
         try:
-            row = shape.decoder.decode(line)
+            row = read.decode(line)
         except NOT_PLAIN:
             return None
         if shape.said(row) is not shape.turns(row):

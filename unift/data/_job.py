@@ -12,6 +12,7 @@ from unift.data._bill import Bill, bill
 from unift.data._deep import Deep
 from unift.data._finding import Finding, Report
 from unift.data._finding import Path as JsonPath
+from unift.data._fit import Fit
 from unift.data._lengths import Lengths
 from unift.data._limits import Limits
 from unift.data._private import Private
@@ -23,6 +24,8 @@ from unift.data.codes import Severity
 from unift.data.formats import FORMATS, Format
 
 _FEW = 50
+# Beyond this multiple of a limit no estimate is so far off (benchmarks/results/gemini_tokens.md).
+_FAR = 2
 
 
 class Job:
@@ -35,12 +38,14 @@ class Job:
         asked: bool,
         max_length: int | None,
         epochs: float = 1.0,
+        drop: frozenset[str] = frozenset(),
     ) -> None:
         self._sink = sink
         self._limits = limits
         self._asked = asked
         self._max_length = max_length
         self._epochs = epochs
+        self._drop = drop
         # Smallest limit first, so that most rows cost one comparison.
         self._token_limits = sorted(
             (one.max_tokens, name) for name, one in limits.items() if one.max_tokens is not None
@@ -96,6 +101,7 @@ class Job:
                     on_images=self._row_images,
                     watched=self._lowest,
                     form=form,
+                    fit=self._fit,
                     deep=deeps.get(part),
                 ).run()
                 before += found.stat().st_size
@@ -104,6 +110,8 @@ class Job:
                     deeps[part].report(self.say, repeats)
             if progress is not None:
                 progress(total, total)
+            if "validation" in scans:
+                self._share(files, scans)
             for part, scanned in scans.items():
                 if part != "train":
                     leaks = scans["train"].signatures.report_leaks(scanned.signatures, self)
@@ -114,6 +122,9 @@ class Job:
             if pool is not None:
                 pool.shutdown(cancel_futures=True)
         return self._report(files["train"][1], scans, counter.method, asked, files)
+
+    def _fit(self, form: Format) -> Fit:
+        return Fit(self._limits if self._asked else {}, form, self._drop)
 
     def say(self, code: str, file: str, line: int, message: str) -> None:
         """A finding about rows together (see `_whole.Tell`)."""
@@ -178,6 +189,12 @@ class Job:
         if over and part != "test":
             lowest = min(limit for limit in most.values() if limit)
             self._limit("UD704", file, 0, f"{rows} rows; at most {lowest} are taken.", over)
+        over = [n for n, o in self._limits.items() if o.max_image_rows is not None]
+        over = [n for n in over if scanned.images > (self._limits[n].max_image_rows or 0)]
+        if over and not held:
+            lowest = min(self._limits[name].max_image_rows or 0 for name in over)
+            message = f"{scanned.images} rows have images; at most {lowest} are taken."
+            self._limit("UD704", file, 0, message, over)
         if held or not rows:
             return
         under = [name for name, one in self._limits.items() if rows < one.min_rows]
@@ -188,38 +205,74 @@ class Job:
         elif rows < _FEW:
             self.say("UD701", file, 0, f"{rows} rows are few.")
 
+    def _share(self, files: dict[str, tuple[Path, str]], scans: dict[str, Scanned]) -> None:
+        """Validation data may be a part of the training data only."""
+        rows, of = scans["validation"].rows, scans["train"].rows
+        size, of_size = (files[part][0].stat().st_size for part in ("validation", "train"))
+        for name, one in self._limits.items():
+            share, most = one.max_validation_share, one.max_validation_bytes
+            why = ""
+            if share is not None and rows > max(one.many_validation_rows, share * of):
+                why = (
+                    f"{rows:,} validation rows for {of:,} training rows; above "
+                    f"{one.many_validation_rows:,} at most {share:.0%} of them are taken"
+                )
+            elif most is not None and size > most * of_size:
+                why = (
+                    f"The validation file has {size:,} bytes, {size / max(of_size, 1):.0%} of the "
+                    f"training file's; at most {most:.0%} are taken"
+                )
+            if why:
+                self._limit("UD705", files["validation"][1], 0, f"{why} ({one.source}).", [name])
+
     def _format(self, file: str, scanned: Scanned) -> None:
         name = scanned.format
         against = [n for n, one in self._limits.items() if name not in one.formats]
-        if not scanned.rows or not against or (name == CHAT and not self._asked):
+        if not scanned.rows or not against:
+            return
+        # Of rows that are nothing, chat is only what they were taken for.
+        if name == CHAT and not (self._asked and scanned.lengths.count):
             return
         message = f"The rows are {name} ({scanned.format_reason})."
-        # Chat in another format is converted when it is trained on.
-        able = [n for n in against if CHAT in self._limits[n].formats]
-        if FORMATS[name].kind == "chat" and len(able) == len(against):
-            message += " unift trains on a converted copy; a vendor's own upload would refuse them."
-            self._sink.add(
-                "UD906", file=file, message=message, severity="advice", providers=tuple(against)
-            )
-        elif self._asked:
-            # Pairs stay pairs if anybody asked about trains on pairs.
-            taken = (one for who in against for one in self._limits[who].formats)
-            to = next((one for one in taken if FORMATS[one].kind == FORMATS[name].kind), None)
-            fix = f"unift convert FILE --to {to} --out OUT" if to is not None else None
-            self._limit("UD906", file, 0, message, against, fix=fix)
-        else:
+        targets = {who: self._limits[who].target(name) for who in against}
+        unable = [who for who, to in targets.items() if to is None]
+        if unable and not self._asked:
             self._sink.add("UD906", file=file, message=message, severity="warning", providers=())
+            return
+        if unable:
+            # Pairs stay pairs if anybody asked about trains on pairs.
+            taken = (one for who in unable for one in self._limits[who].formats)
+            kind = FORMATS[name].kind
+            to = next((one for one in taken if one in FORMATS and FORMATS[one].kind == kind), None)
+            fix = f"unift convert FILE --to {to} --out OUT" if to is not None else None
+            self._limit("UD906", file, 0, message, unable, fix=fix)
+        message += " unift trains on a converted copy; a vendor's own upload would refuse them."
+        if not self._asked:  # then the format that most read is enough
+            targets = dict.fromkeys(targets, CHAT)
+        for to in dict.fromkeys(one for one in targets.values() if one is not None):
+            self._sink.add(
+                "UD906",
+                file=file,
+                message=message,
+                fix=f"unift convert FILE --to {to} --out OUT",
+                severity="advice",
+                providers=tuple(who for who, one in targets.items() if one == to),
+            )
 
     def _row_length(self, file: str, line: int, tokens: int) -> None:
         about = "" if self._exact else "about "
-        if self._max_length is not None and tokens > self._max_length:
+
+        def firm(limit: int) -> bool:
             # An estimate must not stop a run that may be fine.
+            return self._exact or tokens > _FAR * limit
+
+        if self._max_length is not None and tokens > self._max_length:
             self._sink.add(
                 "UD703",
                 file=file,
                 line=line,
                 message=f"The row has {about}{tokens} tokens; {self._max_length} are allowed.",
-                severity="error" if self._exact else "warning",
+                severity="error" if firm(self._max_length) else "warning",
                 providers=(),
             )
         over = [(limit, name) for limit, name in self._token_limits if tokens > limit]
@@ -235,8 +288,8 @@ class Job:
                 self._length("warning", file, line, message, cut)
             if refused:
                 message = f"The row has {about}{tokens} tokens; at most {limit} are taken."
-                firm = self._asked and self._exact
-                self._length("error" if firm else "warning", file, line, message, refused)
+                sure = self._asked and firm(limit)
+                self._length("error" if sure else "warning", file, line, message, refused)
 
     def _length(
         self, severity: Severity, file: str, line: int, message: str, over: Sequence[str]
@@ -246,11 +299,13 @@ class Job:
         )
 
     def _row_images(self, file: str, line: int, images: int) -> None:
-        over = [n for n, one in self._limits.items() if one.max_images and images > one.max_images]
-        if over:
-            most = min(self._limits[name].max_images or 0 for name in over)
-            message = f"The row has {images} images; at most {most} are taken."
-            self._limit("UD403", file, line, message, over, "messages")
+        most = {name: one.max_images for name, one in self._limits.items()}
+        for limit in sorted({limit for limit in most.values() if limit is not None}):
+            over = [name for name, one in most.items() if one == limit and images > limit]
+            if over:
+                taken = f"at most {limit} are taken" if limit else "only text is trained on"
+                many = "an image" if images == 1 else f"{images} images"
+                self._limit("UD403", file, line, f"The row has {many}; {taken}.", over)
 
     def _bill(self, name: str, training: Lengths, held: Scanned | None) -> Bill | None:
         return bill(

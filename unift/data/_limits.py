@@ -6,6 +6,7 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal
 
+from unift.data.formats import FORMATS
 from unift.errors import UniftError
 from unift.provider import get_provider, provider_names
 
@@ -28,8 +29,13 @@ class Limits:
         max_bytes: Size of one uploaded file.
         max_tokens: Tokens of one row.
         too_long: What happens to a longer row: refused, or cut at its end.
-        max_images: Images in one row.
+        max_images: Images in one row; 0: only text is trained on.
+        max_image_rows: Rows with images, in training data.
+        many_validation_rows: Validation data of more rows may have `max_validation_share`.
+        max_validation_share: Of the rows of the training data.
+        max_validation_bytes: The same of its bytes, however few rows there are.
         formats: Formats of rows that can be trained on there as they are.
+        converted: Formats of rows that unift's provider writes anew in one of those.
         source: Where the numbers are from, and when they were read.
     """
 
@@ -42,14 +48,35 @@ class Limits:
     max_tokens: int | None = None
     too_long: Literal["refused", "cut"] = "refused"
     max_images: int | None = None
+    max_image_rows: int | None = None
+    many_validation_rows: int = 0
+    max_validation_share: float | None = None
+    max_validation_bytes: float | None = None
     formats: tuple[str, ...] = ("openai-chat",)
+    converted: tuple[str, ...] = ()
+
+    def target(self, form: str) -> str | None:
+        """The format in which rows of `form` are trained on; None if they are not."""
+        if form in self.formats:
+            return form
+        kind = FORMATS[form].kind
+        if kind != "chat" and form not in self.converted:
+            return None
+        known = (FORMATS[name] for name in self.formats if name in FORMATS)
+        return next((one.name for one in known if one.kind == kind), None)
 
 
 def known_limits() -> dict[str, Limits]:
     """Limits of everybody who is known without being asked, for no model in particular."""
     from unift import catalog
 
-    ruled = [entry.id for entry in catalog.providers() if entry.limits and entry.limits.formats]
+    entries = catalog.providers()
+    parts = {id for entry in entries for id in entry.family if id != entry.id}
+    ruled = [
+        entry.id
+        for entry in entries
+        if entry.limits and entry.limits.formats and entry.id not in parts
+    ]
     known = {name: limits_of(name, None) for name in ruled}
     for name in sorted(provider_names() - known.keys()):
         known[name] = Limits(name, "not asked")
@@ -62,21 +89,30 @@ def limits_of(provider: str, model: str | None) -> Limits:
     Raises:
         UsageError: Nobody registered that name.
     """
-    vendor = _vendor(provider)
+    vendor = _vendor(provider, model)
     facts = vendor.limits if vendor is not None else None
     if vendor is None or facts is None or not facts.formats:
         base = _of_provider(provider, model)
     else:
-        base = Limits(vendor.checks_as or vendor.id, "", formats=facts.formats)
+        base = Limits(
+            vendor.checks_as or vendor.id,
+            "",
+            formats=facts.formats,
+            converted=facts.formats_converted,
+        )
     return _from_catalogue(base, provider, model, facts) if facts is not None else base
 
 
-def _vendor(provider: str) -> Vendor | None:
+def _vendor(provider: str, model: str | None) -> Vendor | None:
     from unift import catalog
 
-    with suppress(UniftError):  # a plug-in; the catalogue does not know it
-        return catalog.vendor(provider)
-    return None
+    found: Vendor | None = None
+    with suppress(UniftError):  # a plug-in or a new model; the catalogue does not know it
+        found = catalog.vendor(provider)
+        if found.family and model is not None:
+            # Google has other rules for open models than for its own.
+            return catalog.vendor(catalog.model(model, provider).provider)
+    return found
 
 
 def _of_provider(provider: str, model: str | None) -> Limits:
@@ -85,12 +121,15 @@ def _of_provider(provider: str, model: str | None) -> Limits:
     except UniftError as error:
         error.fix = error.fix or f"known: {', '.join(sorted(known_limits()))}"
         raise
+    images = 0 if said.images is False else None
     if said.place == "local":
-        return Limits("local", "this machine sets no limits but memory", formats=said.formats)
+        source = "this machine sets no limits but memory"
+        return Limits("local", source, max_images=images, formats=said.formats)
     return Limits(
         family=provider,
         min_rows=said.min_rows,
         max_tokens=said.max_tokens_per_row,
+        max_images=images,
         formats=said.formats,
         source=f"capabilities of the provider {provider}",
     )
@@ -117,5 +156,9 @@ def _from_catalogue(
         max_tokens=longest or base.max_tokens,
         too_long="cut" if cut else "refused",
         max_images=facts.images_per_example_max,
+        max_image_rows=facts.image_examples_max,
+        many_validation_rows=facts.validation_many_rows or 0,
+        max_validation_share=facts.validation_max_share_of_train_rows,
+        max_validation_bytes=facts.validation_max_share_of_train_bytes,
         source=f"{', '.join(facts.fact.source)}; {facts.fact.as_of}",
     )

@@ -6,6 +6,7 @@ import json
 from typing import Any, cast
 
 from unift.data._content import RowContent
+from unift.data._row import NOTES
 from unift.data.formats import FORMATS, modern
 
 
@@ -20,7 +21,8 @@ def meaning(row: RowContent) -> dict[str, Any]:
         [_message(one, at, ids) for at, one in enumerate(part)]
         for part in (read.messages, read.chosen, read.rejected)
     ]
-    extra = {key: value for key, value in read.extra.items() if value is not None}
+    notes = () if read.kind == "reinforcement" else NOTES
+    extra = {k: value for k, value in read.extra.items() if value is not None and k not in notes}
     return {"messages": parts, "tools": read.tools or None, "extra": extra}
 
 

@@ -14,6 +14,7 @@ from typing import Any, cast
 import numpy as np
 
 from unift.data._finding import Path
+from unift.data._walk import in_range, odd_places
 
 MAX_DEPTH = 100
 
@@ -102,17 +103,16 @@ class _Faults:
         return NoNumber()
 
     def integer(self, digits: str) -> float:
-        if len(digits) > 20 or not -(2**63) <= int(digits) < 2**64:
+        if not in_range(digits):
             self.numbers.append(digits)
             return NoNumber()
         return int(digits)
 
     def real(self, digits: str) -> float:
-        value = float(digits)
-        if value in (float("inf"), float("-inf")):
+        if not in_range(digits):
             self.numbers.append(digits)
             return NoNumber()
-        return value
+        return float(digits)
 
 
 class _OfThread(threading.local):
@@ -157,20 +157,27 @@ def parse(line: bytes, note: Note) -> tuple[str | None, Any]:
         message, fix = _why(text, error)
         note("UD100", (), message, fix, at=error.pos)
         return text, None
-    for key in faults.duplicates:
-        at = text.rfind(json.dumps(key))
-        note("UD102", (), f"The key {_short(key)} is there twice.", at=max(at, 0))
-    for word in faults.constants:
-        note("UD103", (), f"{word} is not JSON.", at=max(text.find(word), 0))
-    for digits in faults.numbers:
-        shown = digits if len(digits) <= 24 else f"{digits[:20]}… ({len(digits)} characters)"
-        note("UD104", (), f"The number {shown} is out of range.", at=max(text.find(digits), 0))
+    if faults.duplicates or faults.constants or faults.numbers:
+        _note_odd(text, note)
     # Escapes cost a search of the line only where there is one at all.
     if _ESCAPED_SURROGATE.search(text):
         _note_surrogates(value, (), note)
     if (faults.constants or faults.numbers) and isinstance(value, dict):
         value = Spoilt(cast("dict[str, Any]", value))
     return text, value
+
+
+def _note_odd(text: str, note: Note) -> None:
+    told: set[str] = set()
+    for kind, path, at, word in odd_places(text):
+        if kind == "constant":
+            note("UD103", path, f"{word} is not JSON.", at=at)
+        elif kind == "number":
+            shown = word if len(word) <= 24 else f"{word[:20]}… ({len(word)} characters)"
+            note("UD104", path, f"The number {shown} is out of range.", at=at)
+        elif word not in told:  # a key once a row, however often it comes twice
+            told.add(word)
+            note("UD102", path, f"The key {_short(word)} is there twice.", at=at)
 
 
 def strictly(text: str) -> Any:
@@ -297,7 +304,8 @@ def _why(text: str, error: json.JSONDecodeError) -> tuple[str, str | None]:
     if "Invalid control character" in error.msg:
         name = {"\n": "line end", "\t": "tab", "\r": "carriage return", "\0": "NUL"}.get(here)
         shown = name or f"U+{ord(here):04X}"
-        return f"A string has a raw control character ({shown}).", "escape it, as in \\n or \\t"
+        fix = "remove it" if here == "\0" else "escape it, as in \\n or \\t"
+        return f"A string has a raw control character ({shown}).", fix
     if "Invalid \\escape" in error.msg or "Invalid \\uXXXX" in error.msg:
         return "A backslash starts no valid escape.", "write a backslash as \\\\"
     if not text[at : at + 100].strip() or error.msg.startswith("Unterminated string"):

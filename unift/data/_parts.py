@@ -14,11 +14,19 @@ from unift.data._parse import Note
 MAX_IMAGE_BYTES = 10_000_000
 _DATA = re.compile(r"data:image/(png|jpeg|jpg|webp);base64,", re.IGNORECASE)
 _URL = re.compile(r"https?://[^\s/?#]+\.?[^\s]*", re.IGNORECASE)
+# An image of another kind, by its data URI or the end of its address.
+_OTHER_KIND = re.compile(
+    r"data:image/([\w.+-]+)[;,]|https?://[^\s?#]+/[^\s/?#]*\.(gif|svg|bmp|tiff?|heic|avif|pdf)(?:[?#]|$)",
+    re.IGNORECASE,
+)
 # First bytes of the three kinds of image that are accepted.
 _SIGNATURES = {"png": b"\x89PNG\r\n\x1a\n", "jpeg": b"\xff\xd8\xff", "webp": b"RIFF"}
 _IMAGE_FIX = 'write {"type": "image_url", "image_url": {"url": ...}}'
-# Parts of Anthropic's messages, and what they are in OpenAI's.
-_ANTHROPIC = {
+# Parts of OpenAI's Responses API and of Anthropic's messages, and what they are here.
+_FOREIGN = {
+    "input_text": 'write "type": "text"',
+    "output_text": 'write "type": "text"',
+    "input_image": _IMAGE_FIX,
     "image": _IMAGE_FIX,
     "image_base64": _IMAGE_FIX,
     "tool_use": "write it as tool_calls of the message",
@@ -42,7 +50,8 @@ def check_parts(parts: list[Any], role: object, path: Path, note: Note) -> None:
                     note("UD400", here, f"The part has no `{which}` string.")
             case "image_url":
                 if role != "user":
-                    note("UD402", here, f"There is an image in a {role} message.")
+                    whose = f"an {role}" if role == "assistant" else f"a {role}"
+                    note("UD402", here, f"There is an image in {whose} message.")
                 _check_image(fields.get("image_url"), (*here, "image_url"), note)
             case str() as which if which in _UNTRAINABLE:
                 note("UD401", here, f"Parts of type {which!r} cannot be trained on.")
@@ -50,7 +59,7 @@ def check_parts(parts: list[Any], role: object, path: Path, note: Note) -> None:
                 note("UD400", here, "The content part has no `type`.")
             case which:
                 said = f"There is no content part of type {str(which)[:40]!r}."
-                note("UD400", here, said, _ANTHROPIC.get(str(which)))
+                note("UD400", here, said, _FOREIGN.get(str(which)))
 
 
 def _check_image(image: object, path: Path, note: Note) -> None:
@@ -65,8 +74,12 @@ def _check_image(image: object, path: Path, note: Note) -> None:
     here = (*path, "url")
     start = _DATA.match(url)
     if start is None:
+        other = _OTHER_KIND.match(url)
         if url.startswith("gs://"):
             note("UD408", here, f"{url[:60]!r} is in Google's storage.")
+        elif other:
+            kind = (other[1] or other[2]).lower()
+            note("UD404", here, f"The image is {kind!r}; PNG, JPEG and WEBP are taken.")
         elif not _URL.fullmatch(url):
             note("UD404", here, f"{url[:60]!r} is neither a URL nor the data URI of an image.")
         return

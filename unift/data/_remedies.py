@@ -188,9 +188,12 @@ def _mend_message(message: dict[str, Any], path: Path, changed: Changed) -> None
     _mend_weight(message, role, path, changed)
     if role == "assistant" and message.get("weight") != 0:
         _strip(message, "content", path, changed)
-    for key in [key for key in message if key not in MESSAGE_KEYS and message[key] is None]:
+    # As SDKs write out a message: "audio": null, "annotations": [].
+    empty = [key for key in message if key not in MESSAGE_KEYS and message[key] in (None, [], {})]
+    for key in empty:
+        what = "null" if message[key] is None else "nothing in it"
         del message[key]
-        changed("UD216", (*path, key), "removed a key with null")
+        changed("UD216", (*path, key), f"removed a key with {what}")
     calls = message.get("tool_calls")
     for number, call in enumerate(cast("list[Any]", calls) if isinstance(calls, list) else []):
         function = cast("dict[str, Any]", call).get("function") if isinstance(call, dict) else None

@@ -9,6 +9,7 @@ This module decides; `_rows.py` only saves work on rows in which nothing can be 
 from __future__ import annotations
 
 import difflib
+import json
 import re
 from collections.abc import Mapping
 from functools import lru_cache
@@ -25,20 +26,28 @@ _OLD_ROLE = "function"
 _ROW_KEYS = ("messages", "tools", "parallel_tool_calls", "functions")
 MESSAGE_KEYS = ("role", "content", "name", "weight", "tool_calls", "tool_call_id", "refusal")
 _NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")
-# Top-level keys that tell which other format a row is in.
-_OTHER_FORMATS = {
-    "custom_id": "OpenAI batch",
-    "chosen": "trl preference (chosen, rejected)",
-    "prompt": "prompt/completion",
-    "instruction": "Alpaca",
-    "conversations": "ShareGPT",
-    "contents": "Gemini",
-    "preferred_output": "OpenAI preference",
-    "text": "plain text",
+_CONVERT = "put these rows in a file of their own: unift convert FILE --to openai-chat --out OUT"
+# Top-level keys that tell what else a row is -> its name, and what to do.
+_OTHERS = {
+    "custom_id": (
+        "a line of an OpenAI batch",
+        "join the messages of the request and the message of the result by custom_id",
+    ),
+    "request": (
+        "a logged call",
+        "write the messages of the request and the message of the response as one list",
+    ),
+    "chosen": ("trl preference (chosen, rejected)", _CONVERT),
+    "prompt": ("prompt/completion", _CONVERT),
+    "instruction": ("Alpaca", _CONVERT),
+    "conversations": ("ShareGPT", _CONVERT),
+    "contents": ("Gemini", _CONVERT),
+    "preferred_output": ("OpenAI preference", _CONVERT),
+    "text": ("plain text", "write the text as what the user says and what the assistant answers"),
 }
 
-# What people keep beside the conversation: told once a file.
-_NOTES = frozenset(
+#: What people keep beside the conversation: told once a file.
+NOTES = frozenset(
     {
         "id", "_id", "uid", "uuid", "idx", "index", "prompt_id", "question_id", "conversation_id",
         "metadata", "meta", "source", "dataset", "category", "topic", "tags", "lang", "language",
@@ -69,7 +78,9 @@ def kind(value: object) -> str:
 def check_row(row: object, note: Note) -> None:
     """Pass every fault of a parsed line to `note`."""
     if not isinstance(row, dict):
-        note("UD101", (), f"The row is {kind(row)}, not an object.")
+        twice = isinstance(row, str) and row.lstrip().startswith("{")
+        fix = "it is JSON in a string: encode the row once, not twice" if twice else None
+        note("UD101", (), f"The row is {kind(row)}, not an object.", fix)
         return
     fields = cast("dict[str, Any]", row)
     note = tolerant(fields, note)
@@ -86,7 +97,9 @@ def check_row(row: object, note: Note) -> None:
         return  # said by _check_keys
     messages = fields["messages"]
     if not isinstance(messages, list):
-        note("UD201", ("messages",), f"`messages` is {kind(messages)}, not a list.")
+        twice = isinstance(messages, str) and messages.lstrip().startswith("[")
+        fix = "it is JSON in a string: write the list itself" if twice else None
+        note("UD201", ("messages",), f"`messages` is {kind(messages)}, not a list.", fix)
         return
     listed = cast("list[Any]", messages)
     if not listed:
@@ -103,8 +116,8 @@ def check_row(row: object, note: Note) -> None:
 
 def _check_keys(row: dict[str, Any], note: Note) -> None:
     missing = "messages" not in row
-    formats = _OTHER_FORMATS.items() if missing else ()
-    other = next((name for key, name in formats if key in row), None)
+    others = _OTHERS.items() if missing else ()
+    other, fix = next((found for key, found in others if key in row), (None, None))
     for key in row:
         if key in _ROW_KEYS:
             continue
@@ -115,14 +128,27 @@ def _check_keys(row: dict[str, Any], note: Note) -> None:
         elif not missing or (other is None and meant(key.lower()[:60], _ROW_KEYS)):
             note_key(key, _ROW_KEYS, note)
     if missing:
-        looks = f" It looks like the {other} format." if other else ""
-        note("UD200", (), f"The row has no `messages`.{looks}")
+        looks = f" It looks like {other}." if other else ""
+        inside = None if other else _rows_inside(row)
+        if inside is not None:
+            looks = f" It holds {len(row[inside])} rows under {inside[:40]!r}."
+            fix = f"write one row a line: jq -c '.[{json.dumps(inside)}][]' FILE > OUT"
+        note("UD200", (), f"The row has no `messages`.{looks}", fix)
+
+
+def _rows_inside(row: dict[str, Any]) -> str | None:
+    """The key of a list of chat rows: the whole data set in one object."""
+    for key, value in row.items():
+        listed = cast("list[Any]", value) if isinstance(value, list) else []
+        if listed and all(isinstance(one, dict) and "messages" in one for one in listed):
+            return key
+    return None
 
 
 def note_key(key: str, known: tuple[str, ...], note: Note) -> None:
     """Tell of a key of a row that nobody reads: of a note once a file, of others each time."""
     shown = key[:60]
-    if key in _NOTES:
+    if key in NOTES:
         note("UD204", (key,), f"The rows have the key {shown!r}; it is not learnt.")
     else:
         note(
@@ -157,7 +183,8 @@ def _check_message(message: object, path: Path, note: Note) -> None:
             note("UD216", (*path, key), said, "keep it for a reasoning model only")
         elif key not in MESSAGE_KEYS and key != "function_call":
             said = f"Nothing reads the key {key[:60]!r} of a message."
-            note("UD216", (*path, key), said, meant(key[:60], MESSAGE_KEYS))
+            absent = tuple(one for one in MESSAGE_KEYS if one not in fields)
+            note("UD216", (*path, key), said, meant(key[:60], absent))
     _check_name(fields, path, note)
     _check_weight(fields, role, path, note)
     _check_content(fields, role, path, note)
@@ -224,8 +251,9 @@ def _check_content(fields: dict[str, Any], role: object, path: Path, note: Note)
         parts = cast("list[Any]", content)
         check_parts(parts, role, here, note)
         text = text_of_parts(parts)
-        pictures = any(isinstance(p, dict) and cast("Row", p).get("type") != "text" for p in parts)
-        speaks = speaks or pictures
+        # A picture, or what has a finding already.
+        others = (not isinstance(p, dict) or cast("Row", p).get("type") != "text" for p in parts)
+        speaks = speaks or any(others)
     elif isinstance(content, str):
         text = content
     else:

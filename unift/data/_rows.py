@@ -10,18 +10,17 @@ looked at one by one.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
-from functools import cache, cached_property
 from itertools import chain
 from operator import attrgetter, eq, is_, itemgetter
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
-from unift.data._decode import Found, decode
+from unift.data._decode import Found, decode, fitting
 from unift.data._lines import Block, places
-from unift.data._shapes import ANSWERS, CHAT, INSTRUCT, Messages, Shape
+from unift.data._notes import Noted
+from unift.data._plain import Places, PlainRows
+from unift.data._shapes import ANSWERS, CHAT, Messages, Shape
 from unift.data._texts import LONGEST_PLACEHOLDER, REFUSALS, placeholder, suspicious
 
 _content = attrgetter("content")
@@ -29,7 +28,6 @@ _content = attrgetter("content")
 _SHORTEST = min(map(len, REFUSALS))
 _START = itemgetter(slice(_SHORTEST))
 _STARTS = frozenset(map(_START, REFUSALS))
-_ODD, _ALL_BITS = 0x9E3779B97F4A7C15, (1 << 64) - 1
 # A block is some 1 MiB; one with a longer line is left to the slow way, which needs less memory.
 _LARGEST = 8 << 20
 
@@ -43,141 +41,39 @@ _HEX[[*b"0123456789abcdef", *b"ABCDEF"]] = [*range(16), *range(10, 16)]
 _SUSPECT = np.zeros(1 << 16, bool)
 _SUSPECT[[*map(ord, "\0<`{[]ÂÃÄÅâï\ufffd◁")]] = True
 
-Places = npt.NDArray[np.int64]
 
+def plain_rows(block: Block, shape: Shape = CHAT, weighted: bool = True) -> PlainRows:
+    """Find the rows of a block that are plain; the rest is for a closer look.
 
-@dataclass
-class PlainRows:
-    """The rows of a block without any fault.
-
-    Attributes:
-        lines: Index of each in the block.
-        rows: Messages of each.
-        roles: Roles of each.
-        texts: Texts of all of them, one after the other.
-        width: Messages of each row, if all rows have the same roles; else 0.
-        system: The system prompt of all rows, if that is known to be one.
-        ascii: True if no text has a letter beyond ASCII; False if that is not known.
+    Args:
+        weighted: A row with a weight may be plain.
     """
-
-    lines: Sequence[int] = ()
-    rows: list[Messages] = field(default_factory=list["Messages"])
-    roles: list[tuple[str, ...]] = field(default_factory=list[tuple[str, ...]])
-    texts: list[str] = field(default_factory=list[str])
-    width: int = 0
-    system: str | None = None
-    ascii: bool = False
-
-    @cached_property
-    def lengths(self) -> Places:
-        """Characters of each text."""
-        if self.system is None:
-            return np.fromiter(map(len, self.texts), np.int64, len(self.texts))
-        found = np.empty((len(self.rows), self.width), np.int64)
-        found[:, 0] = len(self.system)
-        for at in range(1, self.width):
-            found[:, at] = np.fromiter(map(len, self.texts[at :: self.width]), np.int64)
-        return found.ravel()
-
-    def answers(self) -> list[str]:
-        """The last text of each row."""
-        if self.width:
-            return self.texts[self.width - 1 :: self.width]
-        return [messages[-1].content for messages in self.rows]
-
-    @cached_property
-    def systems(self) -> list[str]:
-        """The system prompt of each row, empty if it has none; only one if all are alike."""
-        if self.system is not None:
-            return [self.system]
-        if not self.width:
-            return [
-                messages[0].content if type(messages[0]) in INSTRUCT else ""
-                for messages in self.rows
-            ]
-        if self.roles[0][0] not in ("system", "developer"):
-            return [""]
-        first = self.texts[:: self.width]
-        # A comparison is cheaper than a hash.
-        return first[:1] if first.count(first[0]) == len(first) else first
-
-    def identities(self) -> tuple[Places, Places]:
-        """(hash of the prompt, hash of the answer) of each row; see `identity`."""
-        if self.width:
-            prompts = np.zeros(len(self.rows), np.uint64)
-            for column, role in enumerate(self.roles[0][:-1]):
-                alike = not column and len(self.systems) == 1 and self.systems[0]
-                said = self.systems if alike else self.texts[column :: self.width]
-                prompts = (prompts + _hashes(said) + _role_number(role)) * _ODD
-            return prompts.view(np.int64), _hashes(self.answers()).view(np.int64)
-        hashes = _hashes(self.texts)
-        prompts = np.empty(len(self.rows), np.uint64)
-        ends = np.cumsum(self.sizes())
-        said = hashes.tolist()
-        at = 0
-        for index, (roles, end) in enumerate(zip(self.roles, ends.tolist(), strict=True)):
-            prompts[index] = _mixed(roles, said[at : end - 1])
-            at = end
-        return prompts.view(np.int64), hashes[ends - 1].view(np.int64)
-
-    def sizes(self) -> Places:
-        """Texts of each row."""
-        if self.width:
-            return np.full(len(self.rows), self.width)
-        return np.fromiter(map(len, self.rows), np.int64, len(self.rows))
-
-
-def _hashes(texts: Sequence[str]) -> npt.NDArray[np.uint64]:
-    return np.fromiter(map(hash, texts), np.int64, len(texts)).view(np.uint64)
-
-
-def identity(roles: Sequence[str], texts: Sequence[str], extra: str) -> tuple[int, int]:
-    """Hashes of the prompt and of the answer of a row, whatever way it went.
-
-    They are Python's own of each text (SipHash, keyed anew in each process), those of the prompt
-    mixed with the roles by multiplication modulo 2**64 (Horner), and signed at last.
-    """
-    said = [hash(text) for text in texts[: len(roles) - 1]]
-    prompt = _mixed(roles, said)
-    if extra:
-        prompt = (prompt + hash(extra) + 1) * _ODD & _ALL_BITS
-    return prompt - (prompt >> 63 << 64), hash(texts[-1])
-
-
-def _mixed(roles: Sequence[str], hashes: Sequence[int]) -> int:
-    prompt = 0
-    for role, each in zip(roles[:-1], hashes, strict=False):
-        prompt = (prompt + each + _role_number(role)) * _ODD & _ALL_BITS
-    return prompt
-
-
-@cache
-def _role_number(role: str) -> int:
-    return hash((role,)) & _ALL_BITS
-
-
-def plain_rows(block: Block, shape: Shape = CHAT) -> PlainRows:
-    """Find the rows of a block that are plain; the rest is for a closer look."""
     if len(block.data) > _LARGEST:
         return PlainRows()
-    found = decode(block, shape)
+    shape, notes = fitting(block, shape)
+    found = decode(block, shape, notes)
     if not found.rows:
         return PlainRows()
-    look = _Look(block, found, shape)
+    look = _Look(block, found, shape, notes)
     faulty = look.faulty()
+    if not weighted:
+        faulty.update(look.weighted)
     if not faulty:
-        return look.plain
+        return look.with_notes(look.plain, range(len(found.rows)))
     keep = [at for at in range(len(found.rows)) if at not in faulty]
     if not keep:
         return PlainRows()
     kept = [look.plain.rows[at] for at in keep]
-    return PlainRows(
-        [found.lines[at] for at in keep],
-        kept,
-        [look.plain.roles[at] for at in keep],
-        list(map(_content, chain.from_iterable(kept))),
-        found.width,
-        found.system,
+    return look.with_notes(
+        PlainRows(
+            [found.lines[at] for at in keep],
+            kept,
+            [look.plain.roles[at] for at in keep],
+            list(map(_content, chain.from_iterable(kept))),
+            found.width,
+            found.system,
+        ),
+        keep,
     )
 
 
@@ -207,7 +103,7 @@ def _fine(messages: Messages) -> bool:
 class _Look:
     """The rows of a block as a whole."""
 
-    def __init__(self, block: Block, found: Found, shape: Shape) -> None:
+    def __init__(self, block: Block, found: Found, shape: Shape, notes: Noted | None) -> None:
         self._block = block
         self._found = found
         self._shape = shape
@@ -236,6 +132,12 @@ class _Look:
             self._turns = np.fromiter(turns, np.int64, len(found.rows))
         # Two for each string.
         self._quotes = 2 * (shape.strings[0] + shape.strings[1] * self._turns)
+        self._notes = notes
+        self._noted = np.zeros(0, bool)  # which rows have notes
+        if notes is not None:
+            has = (isinstance(one, notes.row) for one in found.decoded)
+            self._noted = np.fromiter(has, bool, len(found.decoded))
+            self._quotes += 2 * notes.strings * self._noted
         there = int(np.count_nonzero(np.frombuffer(data, np.uint8) == ord('"')))
         # With more there may be a key that a row need not have, one twice, or a quote in a text.
         self._exact = self._all and int(self._quotes.sum()) == there
@@ -244,7 +146,14 @@ class _Look:
             more = np.fromiter(map(shape.more, found.decoded), np.int64, len(found.rows))
             self._quotes += 2 * more
             self._exact = self._all and int(self._quotes.sum()) == there
-        self._weighted: list[int] = np.flatnonzero(more).tolist() if shape.weights else []
+        self.weighted: list[int] = np.flatnonzero(more).tolist() if shape.weights else []
+
+    def with_notes(self, plain: PlainRows, kept: Sequence[int]) -> PlainRows:
+        """The rows that were kept, with the notes that there are."""
+        first = next((at for at in kept if self._noted[at]), None) if len(self._noted) else None
+        if self._notes is not None and first is not None:
+            plain.notes, plain.noted = self._notes.keys, self._found.lines[first]
+        return plain
 
     def faulty(self) -> set[int]:
         """Positions of the rows that have a fault."""
@@ -262,7 +171,7 @@ class _Look:
 
     def _odd(self) -> set[int]:
         """Positions of rows with a trace of a fault."""
-        odd = set(self._weighted)
+        odd = set(self.weighted)
         texts = self.plain.texts
         if not self.plain.lengths.all() or any(map(str.isspace, self._asked())):
             odd.update(self._owners([not text or text.isspace() for text in texts]))
@@ -327,6 +236,8 @@ class _Look:
         # Brackets that are there anyway. Brackets and braces differ in one bit.
         a, b = self._shape.brackets
         wanted = a * len(self._turns) + b * int(self._turns.sum())
+        if self._notes is not None:
+            wanted += self._notes.braces * int(self._noted.sum())
         if not self._all or np.count_nonzero((buffer | 0x20) == ord("{")) != wanted:
             at = places(data[:-1], "{")
             yield at[buffer[at + 1] == ord("{")]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import partial
@@ -13,31 +13,33 @@ from typing import Any, cast
 
 import numpy as np
 
+from unift.data._batch import Batch, Content
 from unift.data._deep import Deep
 from unift.data._finding import Path as JsonPath
+from unift.data._fit import Fit
 from unift.data._layout import layout
 from unift.data._lengths import Lengths
 from unift.data._lines import Block, blocks
 from unift.data._other import REFERENCES, check_other
 from unift.data._parse import LONG, parse, too_heavy
 from unift.data._parts import images_in, text_of_parts
-from unift.data._row import check_row
-from unift.data._rows import Places, PlainRows, identity, plain_rows
+from unift.data._plain import PlainRows
+from unift.data._row import check_row, note_key
+from unift.data._rows import plain_rows
 from unift.data._shapes import SHAPES
 from unift.data._sink import Sink
 from unift.data._tokens import Counter, Counts
 from unift.data._whole import Signatures
+from unift.data.codes import explain
 from unift.data.formats import Format, detect
 
 # Blocks whose tokens may be under way while the next ones are read; bounds the memory.
 _AHEAD = 8
 _AHEAD_CHARACTERS = 16 << 20
-_NOTHING = np.empty(0, np.int64)
 
 CHAT = "openai-chat"
 # So many lines are looked at to find out the format.
 _LOOK = 50
-_INSTRUCT = ("system", "developer")
 
 
 @dataclass(slots=True)
@@ -53,76 +55,6 @@ class Scanned:
     lengths: Lengths = field(default_factory=Lengths)
 
 
-@dataclass(frozen=True, slots=True)
-class Content:
-    """The part of a good row that is read and learnt."""
-
-    roles: tuple[str, ...]
-    texts: Sequence[str]
-    extra: str = ""
-    images: int = 0
-
-
-class _Batch:
-    """Good rows of a block, column by column: those of the fast way, then the others."""
-
-    def __init__(self, first: int, plain: PlainRows) -> None:
-        self.numbers: Sequence[int]  # lines of the file
-        if isinstance(plain.lines, range):
-            self.numbers = range(first, first + len(plain.lines))
-        else:
-            self.numbers = [first + index for index in plain.lines]
-        self.texts, self.roles = plain.texts, plain.roles  # texts of all rows, one after the other
-        self.last: list[str] = plain.answers()
-        self.systems: list[str] = plain.systems if plain.lines else []
-        self.sizes: Places = plain.sizes()  # texts of each row
-        self.prompts, self.answers = (
-            plain.identities() if plain.lines else (_NOTHING.copy(), _NOTHING.copy())
-        )
-        self.images: list[tuple[int, int]] = []
-        self.lengths: Places = plain.lengths  # characters of each text
-        self.ascii = plain.ascii
-        self.unsaid = 0  # characters of texts that nobody says
-
-    def take(self, rows: Sequence[tuple[int, Content]]) -> None:
-        """Take in the rows that went the slow way."""
-        if not rows:
-            return
-        if len(self.systems) == 1:
-            self.systems *= len(self.numbers)
-        numbers = list(self.numbers)
-        found: list[tuple[int, int]] = []
-        sizes: list[int] = []
-        before = len(self.texts)
-        for number, content in rows:
-            found.append(identity(content.roles, content.texts, content.extra))
-            numbers.append(number)
-            self.last.append(content.texts[-1])
-            self.systems.append(content.texts[0] if content.roles[0] in _INSTRUCT else "")
-            self.texts += content.texts
-            sizes.append(len(content.texts) + bool(content.extra))
-            self.roles.append(content.roles)
-            if content.extra:
-                # Counted as tokens, but nobody says it.
-                self.texts.append(content.extra)
-                self.unsaid += len(content.extra)
-            if content.images:
-                self.images.append((number, content.images))
-        prompts, answers = np.array(found, np.int64).T
-        self.prompts = np.append(self.prompts, prompts)
-        self.answers = np.append(self.answers, answers)
-        self.sizes = np.append(self.sizes, sizes)
-        self.numbers, self.ascii = numbers, False
-        self.lengths = np.append(self.lengths, list(map(len, self.texts[before:])))
-
-    def rows(self) -> Iterator[tuple[int, tuple[str, ...], list[str]]]:
-        """(line, roles, texts) of each row."""
-        at = 0
-        for number, roles, size in zip(self.numbers, self.roles, self.sizes.tolist(), strict=True):
-            yield number, roles, self.texts[at : at + len(roles)]
-            at += size
-
-
 class Scan:
     """Reads one file.
 
@@ -134,6 +66,7 @@ class Scan:
         watched: The lowest limit that anybody has; None for no limit.
         on_images: Called with (file, line, images) of rows that have images.
         form: Format of the rows; None to look.
+        fit: Made for the format of the rows: what they lose on their way to a vendor.
         deep: What takes a closer look at every good row, if anything does.
     """
 
@@ -150,6 +83,7 @@ class Scan:
         on_images: Callable[[str, int, int], None],
         watched: int | None = None,
         form: Format | None = None,
+        fit: Callable[[Format], Fit] | None = None,
         deep: Deep | None = None,
     ) -> None:
         self._path = path
@@ -162,6 +96,9 @@ class Scan:
         self._on_images = on_images
         self._watched = watched
         self._form = form
+        self._make_fit = fit
+        self._fit: Fit | None = None
+        self._rewritten = False
         self._deep = deep
         self._waiting: deque[_Counting] = deque()
         self.result = Scanned(signatures)
@@ -203,14 +140,20 @@ class Scan:
             found, reason = detect(first_values(lines))
         self.result.format, self.result.format_reason = found.name, reason
         self._form = None if found.name == CHAT else found
+        # What nobody reads does not get into the chat rows that are made of others.
+        self._rewritten = not found.name.startswith("openai")
+        self._fit = (self._make_fit(found) or None) if self._make_fit is not None else None
 
     def _block(self, block: Block) -> None:
         shape = SHAPES.get(self.result.format)
-        fast = plain_rows(block, shape) if shape is not None else PlainRows()
+        weighted = self._fit is None or not self._fit.weights
+        fast = plain_rows(block, shape, weighted) if shape is not None else PlainRows()
         slow: list[tuple[int, Content]] = []
         if len(fast.lines) < block.count:
             quick = frozenset(fast.lines)
             for index, line in enumerate(block.lines):
+                if fast.notes and index == fast.noted:
+                    self._tell_notes(block, fast)
                 if index in quick:
                     continue
                 if not line or line.isspace():
@@ -220,13 +163,33 @@ class Scan:
                 content = self._look(block.first + index, line)
                 if content is not None:
                     slow.append((block.first + index, content))
+        elif fast.notes:
+            self._tell_notes(block, fast)
         self.result.rows += len(fast.lines)
-        batch = _Batch(block.first, fast)
+        batch = Batch(block.first, fast)
         batch.take(slow)
         if batch.numbers:
             self._sign(batch)
 
-    def _sign(self, batch: _Batch) -> None:
+    def _tell_notes(self, block: Block, fast: PlainRows) -> None:
+        """Of notes in rows of the fast way, as the slow way tells of them: once a file."""
+        line = block.lines[fast.noted]
+
+        def note(code: str, path: JsonPath, message: str, fix: str | None = None) -> None:
+            self._sink.add(
+                code,
+                file=self._shown,
+                line=block.first + fast.noted,
+                path=path,
+                message=message,
+                fix=fix,
+                text=line.decode("utf-8", "replace"),
+            )
+
+        for key in fast.notes:
+            note_key(key, (), note)
+
+    def _sign(self, batch: Batch) -> None:
         """Everything that is done with good rows."""
         result = self.result
         result.signatures.add(
@@ -242,8 +205,8 @@ class Scan:
         self._count(batch)
 
     def _look(self, number: int, line: bytes) -> Content | None:
-        """The slow way. None if the row has an error."""
-        bad = False
+        """The slow way. None if the row has an error, for whoever it is one."""
+        bad = broken = False
         text: str | None = None
 
         def note(
@@ -253,7 +216,7 @@ class Scan:
             fix: str | None = None,
             at: int | None = None,
         ) -> None:
-            nonlocal bad
+            nonlocal bad, broken
             shown = text
             if len(line) > LONG and at is None:
                 shown = None  # to find the place would take the memory again
@@ -268,19 +231,44 @@ class Scan:
                 fix=fix,
                 text=shown,
                 at=at,
+                severity="warning" if code == "UD216" and self._rewritten else None,
             )
             bad = bad or severity == "error"
+            broken = broken or explain(code).severity == "error"
 
         text, row = parse(line, note)
         if row is None and (text is None or bad):
             return None
+        given = row
         if self._form is None:
             check_row(row, note)
         else:
             row = check_other(row, self._form, note)
-        return None if bad or row is None else content_of(cast("dict[str, Any]", row))
+        if broken or row is None:
+            return None
+        if self._fit is not None:
+            bad = self._loses(number, given) or bad
+        content = content_of(cast("dict[str, Any]", row))
+        if bad and content.images:
+            self._on_images(self._shown, number, content.images)
+        return None if bad else content
 
-    def _count(self, batch: _Batch) -> None:
+    def _loses(self, number: int, row: Any) -> bool:
+        """Tell what has no place where the row goes; True if there is anything."""
+        assert self._fit is not None
+        losses = self._fit.losses(row)
+        for message, fix, providers in losses:
+            self._sink.add(
+                "UD907",
+                file=self._shown,
+                line=number,
+                message=message,
+                fix=fix,
+                providers=providers,
+            )
+        return bool(losses)
+
+    def _count(self, batch: Batch) -> None:
         self._waiting.append(_Counting(self._counter, batch, self._pool))
         ahead = _AHEAD if self._pool is not None else 0
         while len(self._waiting) > ahead or (
@@ -309,7 +297,7 @@ class Scan:
 class _Counting:
     """The tokens of a batch, counted by a thread of the pool or by whoever asks for them."""
 
-    def __init__(self, counter: Counter, batch: _Batch, pool: ThreadPoolExecutor | None) -> None:
+    def __init__(self, counter: Counter, batch: Batch, pool: ThreadPoolExecutor | None) -> None:
         self.sizes, self.numbers = batch.sizes, batch.numbers
         self.characters = int(batch.lengths.sum())
         self._count = partial(counter.count, batch.texts, batch.lengths, batch.ascii)

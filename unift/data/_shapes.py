@@ -2,7 +2,8 @@
 
 A row has a shape if it has the keys that nearly all rows of its format have, and one text where a
 text belongs. It is then the same conversation that the format's own reader (`formats`) makes of it.
-Rows with tools, images, further keys or (but in chat) weights have none; they go the slow way.
+Rows with tools, images or (but in chat) weights have none; they go the slow way, as do rows with
+further keys that are no notes (`_notes`).
 """
 
 from __future__ import annotations
@@ -170,6 +171,23 @@ class _GeminiPreference(_Strict):
     systemInstruction: _Instruction | UnsetType = UNSET
 
 
+class _Trl(_Strict):
+    prompt: str
+    chosen: str
+    rejected: str
+
+
+class _TrlChat(_Strict):
+    prompt: tuple[System | _Developer | User | Assistant, ...]
+    chosen: tuple[Assistant]
+    rejected: tuple[Assistant]
+
+
+class _TrlImplicit(_Strict):
+    chosen: tuple[System | _Developer | User | Assistant, ...]
+    rejected: tuple[System | _Developer | User | Assistant, ...]
+
+
 @dataclass(frozen=True)
 class Shape:
     """The plain rows of a format.
@@ -184,6 +202,7 @@ class Shape:
         rejected: The other answer, if there are two.
         key: Of the list that is the conversation, if there is one.
         weights: True if answers may have a weight; `more` counts them.
+        others: Further shapes that plain rows of the format have.
     """
 
     row: type[Struct]
@@ -195,14 +214,23 @@ class Shape:
     rejected: Callable[[Any], Message] | None = None
     key: str = ""
     weights: bool = False
+    others: tuple[Shape, ...] = ()
 
     @cached_property
     def decoder(self) -> msgspec.json.Decoder[Any]:
-        return msgspec.json.Decoder(self.row)
+        return decoder(self.row)
+
+
+@lru_cache(64)
+def decoder(row: type[Struct]) -> msgspec.json.Decoder[Any]:
+    """The decoder of a type of rows."""
+    return msgspec.json.Decoder(row)
 
 
 @lru_cache(32)
-def alike(key: str, kinds: tuple[type, ...], system: str | None) -> msgspec.json.Decoder[Any]:
+def alike(
+    key: str, kinds: tuple[type, ...], system: str | None, base: type[Struct] = _Strict
+) -> msgspec.json.Decoder[Any]:
     """A decoder of rows that all have these speakers and, if given, this system prompt first.
 
     It need not tell speakers apart, and makes one text of all system prompts.
@@ -211,7 +239,8 @@ def alike(key: str, kinds: tuple[type, ...], system: str | None) -> msgspec.json
         content: Any = cast("Any", Literal)[system]
         kinds = (msgspec.defstruct("Alike", [("content", content)], bases=kinds[:1]), *kinds[1:])
     turns = tuple.__class_getitem__(kinds)
-    return msgspec.json.Decoder(msgspec.defstruct("Row", [(key, turns)], bases=(_Strict,)))
+    row = msgspec.defstruct("Row", [(key, turns)], bases=(base,), kw_only=True)
+    return msgspec.json.Decoder(row)
 
 
 def _weights(row: _Chat) -> int:
@@ -262,6 +291,13 @@ def _lower(row: _GeminiPreference) -> Message:
     return (other if one.score else one).completion
 
 
+def _implicit(row: _TrlImplicit) -> Messages:
+    # The prompt is what both start with; the last of each is an answer in any case.
+    if len(row.chosen) < 2 or row.chosen[:-1] != row.rejected[:-1]:
+        return ()
+    return row.chosen if type(row.rejected[-1]) is Assistant else ()
+
+
 CHAT = Shape(
     _Chat, attrgetter("messages"), attrgetter("messages"), (1, 4), (2, 1), _weights,
     key="messages", weights=True,
@@ -288,6 +324,32 @@ SHAPES: dict[str, Shape] = {
         (11, 3),
         _instruction,
         rejected=_lower,
+    ),
+    "trl-preference": Shape(
+        _Trl,
+        lambda row: (User(row.prompt), Assistant(row.chosen)),
+        attrgetter("prompt"),
+        (6, 0),
+        (1, 0),
+        rejected=lambda row: Assistant(row.rejected),
+        others=(
+            Shape(
+                _TrlChat,
+                lambda row: (*row.prompt, *row.chosen),
+                attrgetter("prompt"),
+                (11, 4),
+                (6, 1),
+                rejected=lambda row: row.rejected[0],
+            ),
+            Shape(
+                _TrlImplicit,
+                _implicit,
+                attrgetter("chosen"),
+                (2, 8),
+                (3, 2),
+                rejected=lambda row: row.rejected[-1],
+            ),
+        ),
     ),
     "prompt-completion": Shape(_Completion, _completion, attrgetter("prompt"), (4, 0), (1, 0)),
     "alpaca": Shape(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import filecmp
 import hashlib
 import os
 from array import array
@@ -64,6 +65,7 @@ def split(
     parts: Mapping[str, float] = PARTS,
     seed: int = 0,
     near: bool = True,
+    force: bool = False,
 ) -> Split:
     """Split training data into files that can be trained on and tested with.
 
@@ -78,10 +80,11 @@ def split(
         parts: Name -> share; shares are scaled to a sum of 1.
         seed: Another seed, another split.
         near: Look for nearly equal rows too (needs ``unift[data]``).
+        force: Replace files of the same names that have something else in them.
 
     Raises:
-        UsageError: Fewer than two parts, a share that is not positive, more parts than groups, or
-            a folder that cannot be written.
+        UsageError: Fewer than two parts, a share that is not positive, more parts than groups, a
+            folder that cannot be written, or without `force` an earlier part that would change.
         MissingDependency: `near`, and rensa is not installed.
         DataError: A row has an error.
     """
@@ -104,7 +107,7 @@ def split(
     stem = stem.removesuffix(".jsonl").removesuffix(".parquet")
     target = Path(folder)
     files = {part: target / f"{stem}.{part}.jsonl" for part in shares}
-    _write(found, shown, files, chosen)
+    _write(found, shown, files, chosen, force)
     table: dict[str, dict[str, int]] = {}
     for label, part in zip(labels or (), chosen, strict=False):
         table.setdefault(label, dict.fromkeys(shares, 0))[part] += 1
@@ -254,7 +257,9 @@ def _label(rows: list[int], labels: list[str] | None) -> str:
     return min(counts, key=lambda label: (-counts[label], label))
 
 
-def _write(source: Path, shown: str, files: Mapping[str, Path], chosen: list[str]) -> None:
+def _write(
+    source: Path, shown: str, files: Mapping[str, Path], chosen: list[str], force: bool
+) -> None:
     from unift.data._content import contents
 
     drafts = {part: file.with_name(f".{file.name}.{os.getpid()}") for part, file in files.items()}
@@ -265,6 +270,8 @@ def _write(source: Path, shown: str, files: Mapping[str, Path], chosen: list[str
             out = {part: stack.enter_context(draft.open("wb")) for part, draft in drafts.items()}
             for part, row in zip(chosen, contents(source, shown), strict=True):
                 out[part].write(row.raw + b"\n")
+        for part, draft in drafts.items():
+            _check_same(draft, files[part], force)
         for part, draft in drafts.items():
             draft.replace(files[part])
     except OSError as error:
@@ -278,3 +285,15 @@ def _write(source: Path, shown: str, files: Mapping[str, Path], chosen: list[str
         for draft in drafts.values():
             with suppress(OSError):
                 draft.unlink(missing_ok=True)
+
+
+def _check_same(draft: Path, file: Path, force: bool) -> None:
+    """A part that somebody may have trained on is not replaced by another without a word."""
+    if force or not file.exists() or filecmp.cmp(draft, file, shallow=False):
+        return
+    raise UsageError(
+        "A part of this name is there already, and has other rows.",
+        code="split_exists",
+        where=str(file),
+        fix="give another folder with --out FOLDER, or replace all parts with --force",
+    )

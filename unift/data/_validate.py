@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -34,6 +34,7 @@ def validate(
     deep: bool = False,
     epochs: float = 1.0,
     region: str | None = None,
+    drop: Iterable[str] = (),
 ) -> Report:
     """Check training data and everything that is held out from it.
 
@@ -57,14 +58,16 @@ def validate(
         deep: Also look for near duplicates (on disk: 260 bytes a row in the folder for temporary
             files), for secrets and personal data, and for answers in another language.
         epochs: Passes over the data, for the tokens that a vendor charges for (`Report.bills`).
+        drop: What may be lost where rows have to be converted for a provider, as `unift.convert`
+            takes it: ``weights``, ``settings``, ...
         region: With `deep`: where phone numbers may be written without a country code, as ``US``.
 
     Returns:
         The report. Bad data is no exception here; `Report.raise_if_bad` makes it one.
 
     Raises:
-        UsageError: A file is missing or is a folder, or a provider or format does not exist; or
-            `epochs` is no number of passes.
+        UsageError: A file is missing or is a folder; a provider, a format or what may be lost does
+            not exist; or `epochs` is no number of passes.
         MissingDependency: A Parquet file and no pyarrow, or `deep` and not ``unift[data]``.
     """
     # Imported here: `import unift` has no use for the decoder and the threads behind this.
@@ -72,7 +75,7 @@ def validate(
     from unift.data._limits import known_limits, limits_of
     from unift.data._lines import find_file
     from unift.data._sink import Sink
-    from unift.data.formats import format_named
+    from unift.data.formats import allowed_losses, format_named
 
     if not 0 < epochs <= _MOST_EPOCHS:
         raise UsageError(
@@ -89,6 +92,7 @@ def validate(
             fix="add --deep (deep=True), or leave the region out",
         )
     form = format_named(format) if format is not None else None
+    allowed = allowed_losses(drop)
     asked = (provider,) if isinstance(provider, str) else tuple(provider or ())
     limits = {name: limits_of(name, model) for name in asked}
     families = {name: one.family for name, one in limits.items()}
@@ -103,7 +107,8 @@ def validate(
             part: (find_file(name), str(name)) for part, name in named.items() if name is not None
         }
         sink = Sink(families, max_findings, failed)
-        job = Job(sink, limits if asked else known_limits(), bool(asked), max_length, epochs)
+        known = limits if asked else known_limits()
+        job = Job(sink, known, bool(asked), max_length, epochs, allowed)
         return job.run(
             files,
             counter_model=model,

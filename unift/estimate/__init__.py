@@ -17,13 +17,14 @@ if TYPE_CHECKING:
     from unift.estimate._break_even import Traffic
     from unift.estimate._cpu_time import CpuSpeed, remember_cpu, remembered_cpu
     from unift.estimate._hardware import Hardware, hardware
-    from unift.estimate._local import LocalSettings, Setup, local_row
-    from unift.estimate._probes import Probe
+    from unift.estimate._local import local_row
     from unift.estimate._resolve import Base, Workload, local_provider, local_providers
     from unift.estimate._row import Row
+    from unift.estimate._setup import LocalSettings, Setup
     from unift.estimate._shape import ALL_TARGETS, Shape, read_shape
     from unift.estimate.memory import Memory, estimate_memory
     from unift.estimate.money import Cost, gpu_cost, token_cost, vendor_cost
+    from unift.estimate.probes import Probe
     from unift.estimate.time import Duration, estimate_time, flops_per_token
 
 # Loaded on first use: `import unift` needs none of them.
@@ -34,11 +35,11 @@ _HOMES = {
     "CpuSpeed": "_cpu_time",
     "Duration": "time",
     "Hardware": "_hardware",
-    "LocalSettings": "_local",
+    "LocalSettings": "_setup",
     "Memory": "memory",
-    "Probe": "_probes",
+    "Probe": "probes",
     "Row": "_row",
-    "Setup": "_local",
+    "Setup": "_setup",
     "Shape": "_shape",
     "Traffic": "_break_even",
     "Workload": "_resolve",

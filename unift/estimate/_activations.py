@@ -39,6 +39,8 @@ def widest_bytes(shape: Shape, run: Training) -> float:
     widest = replace(run, masked=True) if _windowed(shape, run) else run
     mean = saved_bytes(shape, run) - _attention(shape, run) + _attention(shape, widest)
     more = shape.widest_mlp - shape.active_mlp
+    if run.unread(shape):
+        return mean - _mlp(shape, run) * (_COMPILED if run.compiled else 1.0)
     return mean + more * run.width * (2 if run.fused_mlp(shape) else 3)
 
 
@@ -121,6 +123,9 @@ def _mlp(shape: Shape, run: Training) -> float:
         routed = shape.experts_per_token * (w * shape.hidden + 34)
         if run.full or run.adapts_experts(shape):  # inputs of the experts' own products
             routed += shape.experts_per_token * w * (shape.hidden + shape.mlp)
+        wider = run.expert_width - w  # gate, up, their product; what goes in and comes out
+        routed += shape.experts_per_token * wider * (4 * shape.mlp + 2 * shape.hidden)
+        routed += w * shape.hidden if wider else 0  # the router computes in 16 bits
         total += share * (routed + 4.0 * shape.experts)
     return total
 
@@ -211,6 +216,8 @@ def expert_copies(shape: Shape, run: Training) -> tuple[float, float]:
     return parts * one + adapters * run.width, one if parts != 2 else 2 * one
 
 
+_PIECE = 2048  # tokens (`unift_local.lora_math`)
+
 # Tensors of output width that DoRA's rescaling keeps for each adapter (peft ``DoraLinearLayer``).
 _DORA = 3
 
@@ -219,17 +226,23 @@ def transient_bytes(shape: Shape, run: Training) -> float:
     """Short-lived tensors at the worst point of a layer's backward pass, above what the layer
     keeps, in bytes per token.
 
-    In the MLP: two gradients of its width and one of the stream; with fused adapters three; with an
-    adapter that casts, the product's gradient and a float32 copy (twice with dropout) and four of
-    the stream. In attention with whole score matrices: gradients of the scores (float32 three
-    times; eager 10 bytes a score), when what the MLP kept is free again.
+    In the MLP: two gradients of its width and one of the stream; with fused adapters three, in a
+    recomputed layer for a piece of the tokens only, so that attention may need more there: the
+    gradients of what goes in and comes out, and a float32 sum for the queries. With an adapter
+    that casts, the product's gradient and a float32 copy (twice with dropout) and four of the
+    stream. In attention with whole score matrices: gradients of the scores (float32 three times;
+    eager 10 bytes a score), when what the MLP kept is free again.
     """
     m, h, w = shape.widest_mlp, shape.hidden, run.width
     if shape.experts:
         return _expert_transient(shape, run)
     mlp = float(2 * m * w + h * run.stream)
     if run.fused:
-        mlp = float(3 * m * w + 2 * h * w)
+        piece = min(1.0, _PIECE / run.tokens) if run.unread(shape) else 1.0
+        mlp = float(3 * m * w * piece + 2 * h * w)
+        if run.unread(shape):
+            q, k = shape.q_width, shape.kv_width
+            mlp = max(mlp, float(w * (2 * q + 2 * k + h) + 4 * q))
     elif run.casts and "down_proj" in run.adapted:
         copies = run.adapter_width * (2 if run.dropout_mask else 1)
         mlp = float(m * (w + copies) + 4 * h * w)
@@ -251,8 +264,9 @@ def _expert_transient(shape: Shape, run: Training) -> float:
     the routing weights, one more where that is wider than the arithmetic's; or, in the MLP, three
     of its width."""
     w, back = run.width, 4 if shape.family in _WIDE_ROUTERS or run.mixed else run.width
-    weighted = shape.experts_per_token * shape.hidden * (3.0 * back + (w if back > w else 0))
-    return max(weighted, 3.0 * shape.widest_mlp * w) + shape.hidden * run.stream
+    weighted = 3.0 * back + (w if back > run.expert_width else 0)
+    weighted *= shape.experts_per_token * shape.hidden
+    return max(weighted, 3.0 * shape.widest_mlp * run.expert_width) + shape.hidden * run.stream
 
 
 def dora_bytes(shape: Shape, run: Training) -> float:

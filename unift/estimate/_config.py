@@ -5,10 +5,10 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, cast
 
-from unift._text import did_you_mean
 from unift.errors import UsageError
 from unift.estimate._shape import Latent, Shape, Vision
 
@@ -28,9 +28,17 @@ _FAMILIES: dict[str, tuple[int, bool, bool]] = {
     "gemma3_text": (4, True, False),
     "deepseek_v2": (2, False, False),
     "deepseek_v3": (2, False, False),
+    "ernie4_5": (2, False, False),
+    "exaone4": (2, True, False),
+    "granite": (2, False, False),
+    "hunyuan_v1_dense": (2, True, False),
+    "ministral": (2, False, False),
+    "ministral3": (2, False, False),
+    "phi3": (2, False, False),
+    "smollm3": (2, False, False),
 }
 _NESTED = {"gemma3": "gemma3_text"}
-_TIED_BY_DEFAULT = {"gemma", "gemma2", "gemma3_text"}
+_TIED_BY_DEFAULT = {"gemma", "gemma2", "gemma3_text", "smollm3", "ernie4_5"}
 # Every layer but each sixth (Gemma 3), every second (Gemma 2), when the config lists no types.
 _WINDOW_PATTERN = {"gemma3_text": 6, "gemma2": 2}
 
@@ -67,18 +75,29 @@ def shape_of(config: Mapping[str, Any], where: str) -> Shape:
     kind = _NESTED.get(kind, kind)
     if kind not in _FAMILIES:
         raise UsageError(
-            f"No memory formula for models of type '{kind or 'unknown'}'.",
+            f"No memory formula for models of type '{kind}'."
+            if kind
+            else "The config does not say what type of model it is of.",
             code="unknown_architecture",
             where=f"{where}: model_type",
-            fix=did_you_mean(kind, _FAMILIES),
+            fix=_fix(kind),
         )
     norms, head_norms, qkv_bias = _FAMILIES[kind]
     read = _Reader(text, where)
     hidden, heads = read.number("hidden_size"), read.number("num_attention_heads")
-    bias = bool(text.get("attention_bias", False))
+    everywhere = bool(text.get("use_bias", False))  # Ernie
+    bias = everywhere or bool(text.get("attention_bias", False))
     tied = text.get("tie_word_embeddings", top.get("tie_word_embeddings"))
     layers = read.number("num_hidden_layers")
     window, window_layers = _window(text, kind, layers)
+    key_heads = read.number("num_key_value_heads", heads)
+    if heads % key_heads:
+        raise UsageError(
+            f"{heads} query heads cannot share {key_heads} heads of keys evenly.",
+            code="bad_config",
+            where=f"{where}: num_key_value_heads",
+            fix="use the config.json that came with the model",
+        )
     shape = Shape(
         family=kind,
         vocab=read.number("vocab_size"),
@@ -86,22 +105,45 @@ def shape_of(config: Mapping[str, Any], where: str) -> Shape:
         mlp=read.number("intermediate_size"),
         layers=layers,
         heads=heads,
-        kv_heads=read.number("num_key_value_heads", heads),
+        kv_heads=key_heads,
         head_dim=read.optional("head_dim") or hidden // heads,
         tied=bool(kind in _TIED_BY_DEFAULT if tied is None else tied),
         layer_norms=norms,
         head_norms=head_norms,
         qkv_bias=qkv_bias or bias,
         o_bias=bias and kind != "qwen2",
-        mlp_bias=bool(text.get("mlp_bias", False)),
+        mlp_bias=everywhere or bool(text.get("mlp_bias", False)),
         window=window,
         window_layers=window_layers,
         context=read.optional("max_position_embeddings") or None,
         vision=_vision(top, hidden, where),
+        stored=_stored(top),
     )
     if kind in ("deepseek_v2", "deepseek_v3"):
         return _deepseek(shape, read)
     return _with_experts(shape, read) if _expert_key(text) else shape
+
+
+# `unift_local` plans such a model with its defaults, and its probe finds out what fits.
+_WITHOUT_FORMULA = (
+    "to train it all the same: unift train, which starts with one row a pass and replans by itself "
+    "where memory runs out"
+)
+
+
+def _fix(kind: str) -> str:
+    """The nearest family where that is a slip of the pen, else what can be done without one."""
+    near = get_close_matches(kind, _FAMILIES, n=1, cutoff=0.8)
+    if near:
+        return f"did you mean '{near[0]}'?"
+    return f"known are {', '.join(sorted(_FAMILIES))}; {_WITHOUT_FORMULA}"
+
+
+def _stored(top: Mapping[str, Any]) -> str:
+    """How the weights are quantised on disk: fp8, awq, ...; empty where they are not."""
+    found = top.get("quantization_config")
+    method = cast("dict[str, Any]", found).get("quant_method") if isinstance(found, dict) else None
+    return str(method or "")
 
 
 def _expert_key(text: Mapping[str, Any]) -> str | None:
@@ -148,13 +190,25 @@ def _deepseek(shape: Shape, read: _Reader) -> Shape:
 
 
 def _vision(top: Mapping[str, Any], hidden: int, where: str) -> Vision | None:
-    """Weights of a SigLIP-like tower and Gemma's projector, exact for Gemma 3: a patch convolution
-    and positions; per layer four square projections and an MLP with biases, two layer norms; a last
-    norm; then a norm and one matrix into the decoder's width."""
+    """Weights of a SigLIP tower and Gemma's projector, exact for Gemma 3: a patch convolution and
+    positions; per layer four square projections and an MLP with biases, two layer norms; a last
+    norm; then a norm and one matrix into the decoder's width.
+
+    Raises:
+        UsageError: Another tower.
+    """
     part = top.get("vision_config")
     if not isinstance(part, dict) or not cast("dict[str, Any]", part).get("num_hidden_layers"):
         return None
     read = _Reader(cast("dict[str, Any]", part), f"{where}: vision_config")
+    kind = str(read.values.get("model_type") or _TOWER)
+    if kind != _TOWER:
+        raise UsageError(
+            f"No memory formula for vision towers of type '{kind}', only for Gemma 3's.",
+            code="unknown_architecture",
+            where=f"{where}: vision_config.model_type",
+            fix=_WITHOUT_FORMULA,
+        )
     h, m = read.number("hidden_size"), read.number("intermediate_size")
     layers, patch = read.number("num_hidden_layers"), read.number("patch_size")
     side = read.number("image_size") // patch
@@ -167,6 +221,9 @@ def _vision(top: Mapping[str, Any], hidden: int, where: str) -> Vision | None:
         total += 4 * h * h + 4 * h + h + 2 * h + 2 * h * m + m + h
     numbers = read.number("num_channels", 3) * read.number("image_size") ** 2
     return Vision(total, linear, h, m, layers, patches=side * side, numbers=numbers)
+
+
+_TOWER = "siglip_vision_model"
 
 
 def _window(text: Mapping[str, Any], kind: str, layers: int) -> tuple[int | None, int]:

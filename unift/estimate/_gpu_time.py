@@ -14,8 +14,9 @@ makes the change smooth. What is counted:
 - attention: causal over real row lengths, or all pairs under a dense mask; 2.5 times backward;
 - elementwise work: every tensor that norms, rotations, gates, adapters and the loss read and write,
   operation by operation, for the kernels in use (`_elementwise`, `_adapters`, `_loss`);
-- 4-bit weights are made dense in each phase, whatever the number of tokens; so are, with their
-  adapters added, experts that carry some (`_merged`).
+- 4-bit weights are made dense in each phase, whatever the number of tokens; experts that carry
+  adapters have these added in each forward phase (`_merged`), and experts in float32 are multiplied
+  in it, one after the other (`_wide_share`).
 
 The constants are fitted by ``benchmarks/memory/fit_time.py`` to the fit half of the timed steps
 (``benchmarks/results/time.md`` has them all). Launches are those of the first session's host.
@@ -32,6 +33,8 @@ from unift.estimate._training import Training
 _FP32_SHARE = 1 / 14.8
 # Backward elementwise work over forward.
 _BACKWARD = 2.0
+# Seconds to launch one small kernel: 400 of them took 3.3 to 5 ms on the hosts that were measured.
+_LAUNCH = 1e-5
 # Pinned main memory over PCIe 5.0 x16, GB/s, half of its 63.
 _PCIE = 30.0
 
@@ -41,7 +44,9 @@ class Speeds:
     """What was measured. Shares are of the card's data sheet; launches are seconds of the
     processor per layer and phase (forward, backward and recomputing are one each); `compiled` is
     the share of them that compiled layers leave. `cast` is the share of the bus that stock adapters
-    reach, above 1 where their tensors stay in the cache."""
+    reach, above 1 where their tensors stay in the cache; `merged` that of adapters on experts,
+    whose products have an inner width of the rank; `wrapped` is what peft's processor work for
+    these takes in each forward phase of a layer."""
 
     products: float = 0.79
     bandwidth: float = 0.818
@@ -54,7 +59,9 @@ class Speeds:
     fused: float = 3.84e-3
     compiled: float = 0.405
     cast: float = 0.866
-    experts: float = 2.83e-3
+    experts: float = 3.00e-3
+    wrapped: float = 2.23e-3
+    merged: float = 0.348
     again: float = 1.81
     step: float = 13.7e-3
 
@@ -64,13 +71,18 @@ SPEEDS = Speeds()
 
 @dataclass(frozen=True, slots=True)
 class Work:
-    """One pass: FLOPs, bytes on the memory bus, and how many layers are launched how often."""
+    """One pass: FLOPs, bytes on the memory bus, and how many layers are launched how often. `wide`
+    are FLOPs in float32, `merged` bytes of adapters on experts, `singly` products of one expert
+    that are launched each by itself."""
 
     products: float
+    wide: float
     attention: float
     dense: bool
     bytes: float
     adapters: float
+    merged: float
+    singly: float
     dequantised: float
     phases: float
     again: float
@@ -111,8 +123,11 @@ def work(shape: Shape, run: Training, tokens: float, row: float, *, training: bo
     moved = shape.layers * tokens * _elementwise(shape, run) * elementwise
     forward, back = _adapters(shape, run)
     adapters = tokens * (forward * (1 + again) + back) if training else tokens * forward
-    merged = _merged(shape, run)
-    adapters += merged * (_MERGE * (1 + again) + _UNMERGE) if training else merged * _MERGE
+    merged = _merged(shape, run) * ((_MERGE * (1 + again) + _UNMERGE) if training else _MERGE)
+    total = tokens * product_flops(
+        shape, full=run.full, recomputed=again, scored=scored, training=training
+    )
+    wide = _wide_share(shape, run) * total
     moved += _product_bytes(shape, run, tokens) * ((1 + again + backward) if training else 1.0)
     moved += _loss(shape, run, tokens * scored, training)
     if run.mixed:  # autocast makes a 16-bit copy of every weight, and widens every gradient
@@ -121,9 +136,8 @@ def work(shape: Shape, run: Training, tokens: float, row: float, *, training: bo
         moved += 3.0 * shape.parameters * run.stream  # added to the gradients of the passes before
     four_bit = shape.quantised_parameters if run.tuning == "qlora" else 0
     return Work(
-        products=tokens
-        * product_flops(shape, full=run.full, recomputed=again, scored=scored, training=training)
-        + (2.0 * tokens * merged * shape.experts_per_token / shape.experts if merged else 0.0),
+        products=total - wide + _weight_gradients(shape, run, tokens, training),
+        wide=wide,
         attention=tokens
         * attention_flops(
             shape,
@@ -134,6 +148,8 @@ def work(shape: Shape, run: Training, tokens: float, row: float, *, training: bo
         dense=dense,
         bytes=moved,
         adapters=adapters,
+        merged=merged,
+        singly=_PARTS * shape.expert_layers * shape.experts * (elementwise if wide else 0.0),
         dequantised=four_bit * 2.6 * phases,
         phases=phases,
         again=again if training else 0.0,
@@ -182,10 +198,31 @@ def _adapters(shape: Shape, run: Training) -> tuple[float, float]:
     return 2.0 * inputs + 12.0 * outputs + mask, 8.0 * inputs + 12.0 * outputs + mask
 
 
-# Bytes a weight of experts whose adapters peft multiplies out (`ParamWrapper`, float32 halves):
-# the product of the halves is written, scaled, cast and added to the base; going back, the gradient
-# of the sum is written, cast, scaled and multiplied with either half.
-_MERGE, _UNMERGE = 24.0, 22.0
+# Bytes a weight of experts whose adapters peft 0.21 adds to them (`ParamWrapper`): one product
+# reads the weight and writes the sum; going back, the gradient of the sum is written, and read for
+# either half of the adapter.
+_MERGE, _UNMERGE = 4.0, 6.0
+# Linear layers in a layer of the models that `Speeds.quantised` was fitted on.
+_LINEARS = 7
+# Tensors that hold an expert: gate and up, down.
+_PARTS = 2.0
+
+
+def _wide_share(shape: Shape, run: Training) -> float:
+    """Share of the FLOPs that are in float32: those of experts whose weights are. Their grouped
+    product takes the type of the weights, and autocast does not touch it (transformers 5.17
+    ``integrations/moe.py``); in float32 torch has no grouped kernel and takes one expert after the
+    other."""
+    if not (run.full and run.mixed and shape.experts):
+        return 0.0
+    one = 3.0 * shape.hidden * shape.mlp * shape.expert_layers * shape.experts_per_token
+    return one / shape.active_parameters
+
+
+def _weight_gradients(shape: Shape, run: Training, tokens: float, training: bool) -> float:
+    """FLOPs of the gradients of experts with their adapters added, which frozen ones lack."""
+    merged = _merged(shape, run) if training else 0.0
+    return 2.0 * tokens * merged * shape.experts_per_token / shape.experts if merged else 0.0
 
 
 def _merged(shape: Shape, run: Training) -> float:
@@ -240,12 +277,17 @@ def pass_seconds(
     bus = bandwidth * 1e9
     card = one.products / (peak * speeds.products)
     card += one.attention / (peak * (speeds.dense if one.dense else speeds.causal))
+    card += one.wide / (tflops * 1e12 * _FP32_SHARE * speeds.products)
     card += one.bytes / (bus * speeds.bandwidth) + one.dequantised / (bus * speeds.four_bit)
     card += one.adapters / (bus * (speeds.bandwidth if run.fused else speeds.cast))
+    card += one.merged / (bus * speeds.merged)
     # Recomputing goes through hooks that keep nothing: more of the processor for the same kernels.
     phases = one.phases + one.again * (speeds.again - 1)
-    launching = shape.layers * phases * _launch(run, speeds)
+    launching = shape.layers * phases * _launch(shape, run, speeds)
     launching += shape.expert_layers * phases * speeds.experts
+    if one.merged:
+        launching += shape.expert_layers * (phases - (1.0 if training else 0.0)) * speeds.wrapped
+    launching += one.singly * _LAUNCH
     seconds = (card**4 + (host * launching) ** 4) ** 0.25
     if run.checkpointing == "offloaded" and training:
         moved = 2.0 * shape.layers * tokens * shape.hidden * run.stream
@@ -253,7 +295,7 @@ def pass_seconds(
     return seconds
 
 
-def _launch(run: Training, speeds: Speeds) -> float:
+def _launch(shape: Shape, run: Training, speeds: Speeds) -> float:
     if run.full:
         launch = speeds.layer
     elif run.fused:
@@ -261,7 +303,8 @@ def _launch(run: Training, speeds: Speeds) -> float:
     else:
         launch = speeds.layer + speeds.adapters
     if run.tuning == "qlora":
-        launch += speeds.quantised
+        layers = sum(one.count for one in shape.linears() if one.layer) / shape.layers
+        launch += speeds.quantised * layers / _LINEARS
     return launch * (speeds.compiled if run.compiled else 1.0)
 
 

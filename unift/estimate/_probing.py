@@ -9,8 +9,9 @@ from typing import Any
 
 from unift.errors import LimitError, UsageError
 from unift.estimate._hardware import hardware
-from unift.estimate._local import LocalSettings, Setup, local_row
+from unift.estimate._local import local_row
 from unift.estimate._resolve import Base, Workload
+from unift.estimate._setup import LocalSettings, Setup
 from unift.provider import get_provider
 from unift.spec import make_spec
 from unift.verbs import Probing
@@ -70,7 +71,7 @@ def probed(
         **{
             name: value
             for name, value in wanted.items()
-            if not (name == "rank" and asked.capabilities(model).tunes == "full")
+            if not (name in ("rank", "targets") and asked.capabilities(model).tunes == "full")
         },
     )
     try:

@@ -9,7 +9,7 @@ from unift import catalog
 from unift.estimate._break_even import Traffic
 from unift.estimate._resolve import Workload
 from unift.estimate.memory import Memory
-from unift.estimate.money import answers_cost
+from unift.estimate.money import answers_cost, batch_cost
 from unift.estimate.time import Duration
 
 
@@ -17,10 +17,10 @@ from unift.estimate.time import Duration
 class Row:
     """One way to train. None means unknown or not applicable, never zero.
 
-    `fits` is None where the vendor sees to it; `price_usd` is the typical price, `low` and `high`
-    bound it; `usd_per_1000_answers` and `usd_per_month` need `traffic`, as does
-    `untuned_usd_per_1000_answers`, what the vendor asks for answers of the model as it is;
-    `ends_on` is the day on which the model stops answering there.
+    `fits` is None where the vendor sees to it; `advice` says what would fit, or what would need
+    less; `price_usd` is the typical price, `low` and `high` bound it; `usd_per_1000_answers` and
+    `usd_per_month` need `traffic`, as does `untuned_usd_per_1000_answers`, what the vendor asks for
+    answers of the model as it is; `ends_on` is the day on which the model stops answering there.
     """
 
     provider: str
@@ -80,7 +80,13 @@ class Row:
         if thousand is not None:
             monthly = thousand * traffic.answers_per_month / 1000
             monthly += (self.running_usd_per_hour or 0.0) * HOURS_PER_MONTH
-            return replace(self, usd_per_1000_answers=thousand, usd_per_month=monthly)
+            notes = self.assumptions
+            batch = self.tuned_price and batch_cost(self.tuned_price, prompt, answer)
+            if batch is not None:
+                notes = (*notes, f"answers that may wait, in batches: ${batch:.3g} per 1,000")
+            return replace(
+                self, usd_per_1000_answers=thousand, usd_per_month=monthly, assumptions=notes
+            )
         if self.running_usd_per_hour is not None:
             monthly = self.running_usd_per_hour * HOURS_PER_MONTH
             thousand = monthly / traffic.answers_per_month * 1000

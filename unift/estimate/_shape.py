@@ -13,6 +13,9 @@ from unift.errors import UsageError
 ATTENTION_TARGETS = ("q_proj", "k_proj", "v_proj", "o_proj")
 MLP_TARGETS = ("gate_proj", "up_proj", "down_proj")
 ALL_TARGETS = ATTENTION_TARGETS + MLP_TARGETS
+# Families that hold queries, keys and values in one tensor, gate and up in another.
+_ONE_TENSOR = ("phi3",)
+_ONE_TENSOR_TARGETS = ("qkv_proj", "gate_up_proj")
 LATENT_TARGETS = ("q_proj", "q_a_proj", "q_b_proj", "kv_a_proj_with_mqa", "kv_b_proj", "o_proj")
 
 
@@ -69,7 +72,7 @@ class Shape:
 
     ``experts`` is 0 for a dense model; with experts, ``mlp`` is the width of one expert and
     ``shared_mlp`` the width of the part that every token passes. ``window_layers`` of the layers
-    see only the last ``window`` tokens.
+    see only the last ``window`` tokens. ``stored`` names the quantisation of the files, if any.
     """
 
     family: str
@@ -97,6 +100,7 @@ class Shape:
     context: int | None = None
     latent: Latent | None = None
     vision: Vision | None = None
+    stored: str = ""
 
     @classmethod
     def from_config(cls, config: Mapping[str, Any], *, where: str = "config.json") -> Shape:
@@ -154,6 +158,11 @@ class Shape:
 
     def _attention(self) -> list[Linear]:
         h, q, kv, n = self.hidden, self.q_width, self.kv_width, self.layers
+        if self.family in _ONE_TENSOR:
+            return [
+                Linear("qkv_proj", h, q + 2 * kv, n, "attention"),
+                Linear("o_proj", q, h, n, "heads"),
+            ]
         if self.latent is None:
             return [
                 Linear("q_proj", h, q, n, "attention"),
@@ -180,6 +189,11 @@ class Shape:
 
     def _mlp(self) -> list[Linear]:
         h = self.hidden
+        if self.family in _ONE_TENSOR:
+            return [
+                Linear("gate_up_proj", h, 2 * self.mlp, self.layers, "mlp"),
+                Linear("down_proj", self.mlp, h, self.layers, "gated"),
+            ]
         if not self.experts:
             return _gated(h, self.mlp, self.layers)
         # transformers 5 stores experts fused. peft takes the names of an MLP's projections for
@@ -249,8 +263,8 @@ class Shape:
 
     @property
     def parameters(self) -> int:
-        """All parameters. Exact for Llama, Mistral, Qwen2, Qwen3, Gemma and DeepSeek-V3 decoders
-        and SigLIP towers."""
+        """All parameters; exact for every family that is known (``tests/estimate/test_shape.py``
+        builds them in transformers)."""
         text = self.linear_parameters + self.embedding_parameters + self.other_parameters
         return text + (self.vision.parameters if self.vision else 0)
 
@@ -304,7 +318,7 @@ class Shape:
     def default_targets(self) -> tuple[str, ...]:
         """Every projection that peft can adapt in this model."""
         names = {one.name for one in self.linears() if one.peft} | set(self.expert_targets)
-        ordered = (*ALL_TARGETS, *LATENT_TARGETS, *self.expert_targets)
+        ordered = (*ALL_TARGETS, *_ONE_TENSOR_TARGETS, *LATENT_TARGETS, *self.expert_targets)
         return tuple(dict.fromkeys(name for name in ordered if name in names))
 
 

@@ -33,7 +33,11 @@ def shard(shape: Shape, run: Training, moment: str, terms: dict[str, float]) -> 
     zero1 splits the optimiser, zero2 also gradients, fsdp (FSDP2, ZeRO stage 3) also weights
     (Rajbhandari et al. 2020, https://arxiv.org/abs/1910.02054, section 5). Data parallelism, and
     zero1 as torch has it on top, copies all gradients into buckets that stay
-    (``DistributedDataParallel``, gradient_as_bucket_view off); zero2 is DeepSpeed's, with one.
+    (``DistributedDataParallel``, gradient_as_bucket_view off). In the second forward pass it makes
+    them anew (``reducer.hpp``: rebuild_buckets), and those of the first may still be alive until
+    the backward pass: NCCL's process group holds what it reduces, nobody waits for that work, and
+    its watchdog gives it back only to a later collective (``ProcessGroupNCCL.hpp``:
+    shelvesToUnstash_). A slow first step lets them go earlier. zero2 is DeepSpeed's, with one.
     """
     if run.devices == 1:
         return terms
@@ -45,7 +49,7 @@ def shard(shape: Shape, run: Training, moment: str, terms: dict[str, float]) -> 
     elif run.sharding == "zero2":
         found["reduction"] = min(_BUCKET * run.trained_width, trained)
     else:
-        found["reduction"] = trained
+        found["reduction"] = trained * (2 if moment in ("loss", "norm") and run.cuda else 1)
     return {name: value for name, value in found.items() if value > 0}
 
 

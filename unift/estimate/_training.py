@@ -15,7 +15,7 @@ Optimizer = Literal["adamw", "adamw_8bit", "paged_adamw", "paged_adamw_8bit"]
 Checkpointing = Literal["none", "full", "selective", "attention", "offloaded"]
 Loss = Literal["plain", "chunked", "tiled", "fused"]
 Attention = Literal["sdpa", "varlen", "varlen_repeated", "eager"]
-Kernels = Literal["torch", "liger", "adapters"]
+Kernels = Literal["torch", "liger", "adapters", "adapters_whole"]
 Sharding = Literal["none", "zero1", "zero2", "fsdp"]
 Device = Literal["cuda", "cpu"]
 
@@ -31,6 +31,9 @@ _WORDS = {
     "sharding": Sharding,
     "device": Device,
 }
+
+# Families whose layers end in a dense MLP and a sum.
+_ENDS_IN_MLP = ("llama", "mistral", "qwen2", "qwen3")
 
 # Bytes of a compute value; `mixed` computes in bfloat16 and keeps weights in float32.
 WIDTH: dict[str, int] = {"bf16": 2, "fp16": 2, "fp32": 4, "mixed": 2}
@@ -72,11 +75,19 @@ class Training:
     cuda: bool
     compiled: bool = False
     images: int = 0
+    whole: bool = False
 
     def fused_mlp(self, shape: Shape) -> bool:
         """The MLP makes its product again in the backward pass: Liger's does, and fused adapters'
         where the gate is SiLU (`unift_local.fused`), which Gemma's is not."""
         return self.liger or (self.fused and not shape.family.startswith("gemma"))
+
+    def unread(self, shape: Shape) -> bool:
+        """A layer that is recomputed leaves out the end of its MLP, which nobody reads, and makes
+        the rest of it in pieces (`unift_local.recompute`). Where some layers are not recomputed,
+        the peak lies in the last of those."""
+        all_of_them = self.checkpointing in ("full", "offloaded")
+        return self.fused and not self.whole and all_of_them and shape.family in _ENDS_IN_MLP
 
     def adapts_experts(self, shape: Shape) -> bool:
         """Fused experts carry adapters, which peft multiplies out (`expert_copies`)."""
@@ -86,6 +97,12 @@ class Training:
     def full(self) -> bool:
         """All weights are trained."""
         return self.tuning == "full"
+
+    @property
+    def expert_width(self) -> int:
+        """Bytes a number of what experts compute with: their grouped product takes the type of the
+        weights, and autocast leaves it alone (transformers 5.17 ``integrations/moe.py``)."""
+        return 4 if self.full and self.mixed else self.width
 
     @property
     def mixed(self) -> bool:
@@ -231,7 +248,7 @@ def make_training(
         loss=loss,
         attention=attention,
         liger=kernels == "liger",
-        fused=kernels == "adapters" and not full and dropout <= 0 and not dora,
+        fused=kernels.startswith("adapters") and not full and dropout <= 0 and not dora,
         masked=(padded or packing) and attention == "sdpa",
         ragged=padded and not packing,
         dropout_mask=0 if full or dropout <= 0 else (1 if device == "cuda" else adapters),
@@ -242,6 +259,7 @@ def make_training(
         cuda=device == "cuda",
         compiled=compiled,
         images=images,
+        whole=kernels == "adapters_whole",
     )
 
 

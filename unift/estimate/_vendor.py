@@ -132,8 +132,8 @@ def _availability(entry: catalog.VendorModel | None, method: str, day: date) -> 
         return "", True
     if entry.shutdown_date and entry.shutdown_date <= day:
         return f"shut down on {entry.shutdown_date}", False
-    if entry.new_jobs_until and entry.new_jobs_until <= day:
-        return f"no new jobs since {entry.new_jobs_until}", False
+    if entry.new_jobs_until and entry.new_jobs_until < day:  # the last day is still one
+        return f"no new jobs after {entry.new_jobs_until}", False
     if entry.trainable == "no":
         return "cannot be fine-tuned", False
     if method not in entry.methods:

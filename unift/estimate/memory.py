@@ -76,8 +76,9 @@ _SHORT = ("loss", "layer_workspace")
 
 # Half-width of the interval around `allocated`: the worst of the measured grid is 3% off. What was
 # measured on few models (experts, states in 8 bits, compiled layers, FSDP2) gets more, what was not
-# measured or once (DoRA, a CPU) still more, and most ZeRO-1 and -2: 12% under in the one row.
-_INTERVAL, _FEW, _UNSEEN, _ZERO = 0.03, 0.06, 0.10, 0.15
+# measured or once (DoRA, a CPU) still more, and most gradients that are reduced in buckets, whose
+# old ones may be gone early (`_sharding.shard`), and ZeRO-2, which was never measured.
+_INTERVAL, _FEW, _UNSEEN, _BUCKETS = 0.03, 0.06, 0.10, 0.18
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,7 +169,8 @@ def estimate_memory(
         attention: ``sdpa``, ``varlen`` (no mask, no padding; ``varlen_repeated`` if its kernel
             wants as many keys as queries) or ``eager`` (full score matrix).
         kernels: ``torch``, ``liger`` layer kernels (norms and MLP keep less), or ``adapters`` fused
-            with their base (only without dropout).
+            with their base (only without dropout); ``adapters_whole``: recomputed layers to their
+            end, as it was before 2026-11-25, 18:00.
         padded: Rows of different lengths share a batch, so an attention mask is passed.
         dropout: Of the adapters; above 0 each adapter keeps a mask.
         adapter_dtype: None for float32.
@@ -235,8 +237,8 @@ def estimate_memory(
     width = _FEW if few else _INTERVAL
     if run.dora or device == "cpu":
         width = _UNSEEN
-    if run.sharding in ("zero1", "zero2"):
-        width = _ZERO
+    if devices > 1 and run.full and run.sharding != "fsdp":
+        width = _BUCKETS
     return Memory(
         terms=terms,
         allocated_gib=allocated,
@@ -298,7 +300,8 @@ def _moments(shape: Shape, run: Training) -> dict[str, dict[str, float]]:
         workspace["dequantisation"] = max(0.0, float(biggest * run.width) - product)
     elif run.tuning == "qlora":
         biggest = max(one.inputs * one.outputs for one in shape.linears() if one.layer)
-        workspace["dequantisation"] = float(biggest * run.width)
+        # A recomputed MLP holds its three for all pieces.
+        workspace["dequantisation"] = float(biggest * run.width) * (3 if run.unread(shape) else 1)
     table = float(shape.vocab * shape.hidden * run.storage) if run.full else 0.0
     one_layer = (
         gradients / shape.layers
@@ -317,6 +320,17 @@ def _moments(shape: Shape, run: Training) -> dict[str, dict[str, float]]:
         )
         one_layer = float(max(sizes) * run.trained_width)
     held = table if shape.tied or not again else 0.0
+    in_layer, working = one_layer, transient
+    if run.full and shape.experts:
+        # Where their results are weighted experts have no gradient yet; then they get that of
+        # `down`, and only the gradients of their own widths lie beside it.
+        each = float(shape.experts * shape.hidden * shape.mlp * run.trained_width)
+        others = max(0.0, one_layer - (2 if again else 3) * each)
+        passed = shape.hidden + 2 * shape.mlp
+        within = tokens * shape.experts_per_token * passed * float(run.expert_width)
+        in_layer, working = max(
+            (others, transient), (others + each, within), key=lambda pair: pair[0] + pair[1]
+        )
     return {
         "loss": {
             **kept,
@@ -336,8 +350,8 @@ def _moments(shape: Shape, run: Training) -> dict[str, dict[str, float]]:
             **kept,
             **recomputed,
             **workspace,
-            "layer_workspace": transient,
-            "gradients": earlier + held + one_layer,
+            "layer_workspace": working,
+            "gradients": earlier + held + in_layer,
         },
         "first": {
             **(recomputed or {"activations": layer + copies / shape.layers + experts}),
@@ -369,12 +383,13 @@ _NORM = 5 * 4.0
 
 
 def _copies(shape: Shape, run: Training) -> float:
-    """Autocast keeps a 16-bit copy of every float32 weight that it multiplies with; fused adapters
-    narrow theirs for a moment only."""
+    """Autocast keeps a 16-bit copy of every float32 weight that it multiplies with, which experts
+    are not; fused adapters narrow theirs for a moment only."""
     if run.trained_width == run.width or run.fused or run.sharding == "fsdp":
         return 0.0
     if run.full:
-        return float(run.width * shape.linear_parameters)
+        routed = sum(o.parameters for o in shape.linears() if o.reads in ("routed", "experts"))
+        return float(run.width * (shape.linear_parameters - routed))
     # Those of experts are among `expert_copies`.
     apart = shape.expert_layers * shape.expert_adapters(run.rank, run.adapted)
     return float(run.width * (run.trainable(shape) - apart))

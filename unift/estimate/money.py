@@ -162,6 +162,14 @@ def answers_cost(
     return (prompt_tokens * price.input + answer_tokens * price.output) / 1e6 * 1000
 
 
+def batch_cost(
+    price: catalog.TokenPrice, prompt_tokens: float, answer_tokens: float
+) -> float | None:
+    """US dollars for 1,000 answers in the vendor's batches; None where it has no price for them."""
+    batch = catalog.TokenPrice(input=price.batch_input, output=price.batch_output)
+    return answers_cost(batch, prompt_tokens, answer_tokens)
+
+
 def _cite(what: str, fact: catalog.Fact, today: date | None) -> dict[str, Any]:
     return {"what": what, **fact.citation(today)}
 

@@ -128,7 +128,7 @@ def plan_layout(
         step: What is given.
         pinned: Settings that the user has fixed: any of ``micro_batch``, ``checkpointing``,
             ``checkpointed_layers``, ``optimizer``. They are kept even if nothing fits with them.
-        measured: What earlier probes of this model say, see `_probes.learnt`.
+        measured: What earlier probes of this model say, see `probes.learnt`.
 
     Returns:
         The layout; the one that needs least, with `fits` False, when none fits.

@@ -49,6 +49,7 @@ def estimate(
     watts: float | None = None,
     usd_per_kwh: float | None = None,
     rank: int = 16,
+    targets: Sequence[str] | None = None,
     batch_size: int | None = None,
     max_length: int | None = None,
     method: Literal["sft", "dpo", "rft"] = "sft",
@@ -71,6 +72,7 @@ def estimate(
         watts: Draw of hardware you own, with `usd_per_kwh` for its electricity.
         usd_per_kwh: Price of electricity.
         rank: Of the adapter.
+        targets: Projections that get an adapter, in local training; None for all that can.
         batch_size: Rows per optimiser step; None for 4 to 16 by the number of rows.
         max_length: Tokens that the longest row may have; None for the longest row of the data.
         method: ``sft``, ``dpo`` or ``rft`` (changes vendors' prices).
@@ -89,7 +91,7 @@ def estimate(
         DataError: The data cannot be counted.
     """
     from unift.estimate._break_even import break_even, make_traffic
-    from unift.estimate._local import LocalSettings, local_row
+    from unift.estimate._local import local_row
     from unift.estimate._probing import check_probe, probed
     from unift.estimate._resolve import (
         check_numbers,
@@ -99,6 +101,7 @@ def estimate(
         find_base,
         local_providers,
     )
+    from unift.estimate._setup import LocalSettings
     from unift.estimate._vendor import vendor_rows
 
     check_numbers(
@@ -132,12 +135,13 @@ def estimate(
                 watts=watts,
                 usd_per_kwh=usd_per_kwh,
                 rank=rank,
+                targets=tuple(targets) if targets else None,
                 batch_size=batch_size,
                 max_length=max_length,
             )
             if probe:
                 wanted = {"epochs": epochs, "batch_size": batch_size, "max_length": max_length}
-                wanted["rank"] = rank
+                wanted |= {"rank": rank, "targets": settings.targets}
                 settings = probed(name, model, base, (data, validation), work, settings, wanted)
             found.append(local_row(name, base, work, settings))
         else:

@@ -64,6 +64,13 @@ class Case:
         return min(known)[1] if known else None
 
     @property
+    def beats_base(self) -> bool:
+        """False where the base was measured before the first step and no step is better."""
+        base = [v for step, v in self.validation if step == 0 and math.isfinite(v)]
+        later = [v for step, v in self.validation if step > 0 and math.isfinite(v)]
+        return not base or min(later, default=math.inf) < base[0]
+
+    @property
     def epochs(self) -> dict[int, float]:
         return {step: epoch for step, epoch in self.curves.epochs.items() if epoch > 0}
 
@@ -94,8 +101,10 @@ def diverging(case: Case) -> tuple[Advice, ...]:
     warmup = number(case.settings.get("warmup_ratio"))
     if warmup is not None and warmup < 0.1:
         advice.append(Advice("Let the rate rise more slowly.", "--warmup-ratio 0.1"))
-    if case.best_step is not None:
+    if case.best_step is not None and case.beats_base:
         advice.append(go_back(case, case.best_step))
+    elif case.best_step is not None:
+        advice.append(Advice("No step is better than the base: use the base until then."))
     return tuple(advice)
 
 
@@ -152,6 +161,14 @@ def longer(case: Case, text: str = "Train for longer.") -> Advice:
     if seen:
         return Advice(text, f"--epochs {round_epochs(seen * 2)}")
     return Advice(f"{text} Set --epochs to twice the number.")
+
+
+def further(case: Case, *, little: bool) -> tuple[Advice, ...]:
+    """The loss still falls; `little`: most of it is left, so that more steps may not be enough."""
+    if not little:
+        return (longer(case),)
+    faster = rate(case, 4, "Raise the learning rate: the loss has fallen little so far.")
+    return (faster, longer(case, "Or train for longer."))
 
 
 def shorter(case: Case, step: int) -> Advice:

@@ -21,8 +21,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from unift._home import home
-from unift.errors import LimitError, UsageError
-from unift.evaluate._rows import Message
+from unift.errors import LimitError, ProviderError, UsageError
+from unift.evaluate._rows import Message, text_of
 from unift.provider import Model, Reply, Sampling
 
 if TYPE_CHECKING:
@@ -41,6 +41,10 @@ Prompt = Sequence[Message]
 
 
 Tools = Sequence[Message]
+
+# What a model refuses whatever is asked.
+_NOT_THE_QUESTION = frozenset({"bad_key", "insufficient_quota", "unreachable"})
+_SHOWN = 60  # characters of a question in an error
 
 
 def answer_key(identity: str, prompt: Prompt, sampling: Sampling, tools: Tools = ()) -> str:
@@ -264,7 +268,16 @@ class Asker:
         told: Callable[[], None],
     ) -> None:
         """So many calls at a time, each kept by its own thread."""
-        stop = threading.Event()
+        stop, lock, lost = threading.Event(), threading.Lock(), 0
+
+        def book_lost(one: Question) -> None:
+            """What the model asked for again, after an answer that never came."""
+            nonlocal lost
+            with lock:
+                more = getattr(model, "lost", 0) - lost
+                lost += more
+            if self._purse and more:
+                self._purse.lose(one, more)
 
         def one_call(key: str) -> None:
             if stop.is_set():
@@ -279,13 +292,18 @@ class Asker:
             extra: dict[str, Any] = {"tools": one.tools} if one.tools else {}
             try:
                 reply = model.chat(one.prompt, self._sampling, **extra)
-            except BaseException:
+            except BaseException as error:
                 stop.set()
                 self._store.give_up(key)
+                book_lost(one)
                 if self._purse:
                     self._purse.settle(cost, None)
-                raise
+                named = _named(error, one)
+                if named is error:
+                    raise
+                raise named from error
             keep(key, reply)
+            book_lost(one)
             if self._purse:
                 self._purse.settle(cost, reply)
 
@@ -298,6 +316,22 @@ class Asker:
         finally:  # after an error or Ctrl-C nothing that has not begun is begun
             stop.set()
             pool.shutdown(wait=True, cancel_futures=True)
+
+
+def _named(error: BaseException, one: Question) -> BaseException:
+    """A refusal with the question that it is about: one row of many may be too long for a model."""
+    if not isinstance(error, ProviderError) or error.code in _NOT_THE_QUESTION:
+        return error
+    said = " ".join(text_of(one.prompt[-1]).split()) if one.prompt else ""
+    short = said if len(said) <= _SHOWN else f"{said[:_SHOWN]}…"
+    long = "context_length" in error.code
+    fix = "leave out such rows, or take a model with more room" if long else error.fix
+    return ProviderError(
+        f"{error.message.rstrip('.')}. The question was '{short}'.",
+        code=error.code,
+        where=error.where,
+        fix=f"{fix}; answers so far are kept",
+    )
 
 
 def _need_tools(model: Model) -> None:

@@ -109,6 +109,11 @@ class Purse:
             self._aside += cost
         return cost
 
+    def lose(self, question: Question, times: int) -> None:
+        """Book answers that never came and may have been charged, at the most that they cost."""
+        with self._lock:
+            self.spent += times * most(question, self._price, self._sampling)
+
     def settle(self, aside: float, reply: Reply | None) -> None:
         """Book what a call cost; without token counts, what was set aside for it."""
         known = reply and reply.prompt_tokens is not None and reply.completion_tokens is not None

@@ -121,6 +121,7 @@ def evaluate(
     from unift.evaluate._asking import Session
     from unift.evaluate._calibration import calibration
     from unift.evaluate._candidates import always_the_same, build_candidates, name_of
+    from unift.evaluate._cautions import cautions
     from unift.evaluate._general_text import general_loss
     from unift.evaluate._preferring import prefer, prepare
     from unift.evaluate._result import Evaluation, pick_samples
@@ -257,7 +258,7 @@ def evaluate(
         metrics=task.metrics,
         rows=tuple(rows),
         details=details,
-        warnings=tuple(steps.warnings(results, rows, skipped, details["lineage"], said)),
+        warnings=tuple(cautions(results, rows, task, skipped, details["lineage"], said)),
     )
     if report is not False:
         evaluation = steps.write(evaluation, model, report)

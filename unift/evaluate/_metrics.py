@@ -21,7 +21,13 @@ from typing import TYPE_CHECKING, Any
 
 from unift._text import did_you_mean
 from unift.errors import UniftError, UsageError
-from unift.evaluate._json_fields import field_f1, json_fields, json_valid, parse_json
+from unift.evaluate._json_fields import (
+    field_f1,
+    json_fields,
+    json_valid,
+    parse_json,
+    same_json,
+)
 from unift.evaluate._rows import without_reasoning
 from unift.evaluate._text_metrics import chrf, rouge_l, schema_check
 from unift.evaluate._tool_calls import tool_arguments, tool_calls, tool_names
@@ -199,39 +205,68 @@ def exact_match(answer: str, target: str) -> float:
     """1 if the answer is the target after `normalise`; JSON is compared as data, not as text."""
     if normalise(answer) == normalise(target):
         return 1.0
-    wanted = parse_json(target)
-    if not isinstance(wanted, (dict, list)):
-        return 0.0
-    return float(json_fields(answer, target) == 1.0)
+    data = isinstance(parse_json(target), (dict, list))
+    return float(data and same_json(answer, target))
+
+
+# What may stand around a label and is no part of it: quotes, brackets, Markdown, and at its end
+# what ends a sentence. Signs stay, since -1 and 1 (or C, C++ and C#) are labels of their own.
+_AROUND = "\"'`“”‘’„«»()[]{}<>*_ \t\n"
+_ENDS = ".,;:!?…"
 
 
 def label_of(text: str) -> str:
-    """A label as it is compared: NFKC, lower case, no surrounding space, quotes or punctuation."""
-    folded = unicodedata.normalize("NFKC", text).casefold()
-    return " ".join(folded.split()).strip(string.punctuation + string.whitespace)
+    """A label as it is compared: NFKC, lower case, one space for white space, nothing around it.
+
+    Quotes, brackets, Markdown marks and what ends a sentence are taken off, unless nothing else is
+    there; signs such as ``-``, ``+`` and ``#`` belong to the label. 1,000 is 1000.
+    """
+    folded = _plain_number(" ".join(unicodedata.normalize("NFKC", text).casefold().split()))
+    bare = folded.strip(_AROUND).lstrip(",;:!?…").rstrip(_AROUND + _ENDS)
+    return bare.removeprefix("- ").lstrip(_AROUND) or folded
 
 
 def accuracy(answer: str, target: str) -> float:
-    """1 if both are the same label after `label_of`."""
-    return float(label_of(answer) == label_of(target))
+    """1 if both are the same after `label_of`, or the same data."""
+    return float(label_of(answer) == label_of(target) or exact_match(answer, target))
+
+
+_THOUSANDS = re.compile(r"(?<![\d.,])\d{1,3}(?:,\d{3})+(?![\d,])")
+
+
+def _plain_number(text: str) -> str:
+    """Without commas between thousands, and with the minus of the keyboard."""
+    plain = text.replace("\N{MINUS SIGN}", "-")
+    return _THOUSANDS.sub(lambda found: found[0].replace(",", ""), plain)
 
 
 _ARTICLES = re.compile(r"\b(a|an|the)\b")
 _PUNCTUATION = str.maketrans("", "", string.punctuation)
+_NUMBER = re.compile(r"[-+]?(?:\d+(?:[.,]\d+)*|\.\d+)")
 
 
-def _squad_tokens(text: str) -> list[str]:
-    plain = unicodedata.normalize("NFKC", text).lower().translate(_PUNCTUATION)
-    return _ARTICLES.sub(" ", plain).split()
+def _words(text: str) -> list[str]:
+    """Lower-cased words without punctuation and articles, numbers as they are (but for the commas
+    between thousands): as SQuAD and, for numbers, DROP compare answers."""
+    plain = _plain_number(unicodedata.normalize("NFKC", text).lower())
+    words = [_bare(word) for word in plain.split()]
+    found = _ARTICLES.sub(" ", " ".join(words)).split()
+    return found or " ".join(words).split()  # "A" is an answer, too
+
+
+def _bare(word: str) -> str:
+    number = word.strip("\"'`()[]{}<>*_!?;:$%").rstrip(".,").removeprefix("+")
+    return number if _NUMBER.fullmatch(number) else word.translate(_PUNCTUATION)
 
 
 def token_f1(answer: str, target: str) -> float:
     """Overlap of words: the harmonic mean of precision and recall over tokens.
 
     Tokens are lower-cased words without punctuation and the articles a, an, the (Rajpurkar et al.
-    2016, SQuAD, https://arxiv.org/abs/1606.05250, section 6.1). Two empty texts agree.
+    2016, SQuAD, https://arxiv.org/abs/1606.05250, section 6.1); signs and decimal points of numbers
+    stay (Dua et al. 2019, DROP, https://arxiv.org/abs/1903.00161). Two empty texts agree.
     """
-    given, wanted = _squad_tokens(answer), _squad_tokens(target)
+    given, wanted = _words(answer), _words(target)
     if not given or not wanted:
         return float(given == wanted)
     common = sum((Counter(given) & Counter(wanted)).values())
@@ -239,9 +274,9 @@ def token_f1(answer: str, target: str) -> float:
 
 
 def short_match(answer: str, target: str) -> float:
-    """1 if both have the same words, without case, punctuation and articles (SQuAD's exact match,
-    Rajpurkar et al. 2016, section 6.1)."""
-    return float(_squad_tokens(answer) == _squad_tokens(target))
+    """1 if both have the same words, without case, punctuation and articles; numbers keep their
+    sign and decimal point (exact match of SQuAD and DROP, see `token_f1`)."""
+    return float(_words(answer) == _words(target))
 
 
 EXACT_MATCH = register(
@@ -257,7 +292,7 @@ ACCURACY = register(
         "accuracy",
         accuracy,
         "Accuracy",
-        "Same label, ignoring case and surrounding quotes and punctuation.",
+        "The same, ignoring case and quotes, brackets and a full stop around it; JSON as data.",
     )
 )
 TOKEN_F1 = register(
@@ -273,7 +308,8 @@ JSON_FIELDS = register(
         "json_fields",
         json_fields,
         "Field accuracy",
-        "Share of JSON fields that are right; missing and invented fields count as wrong.",
+        "Share of JSON fields that are right; missing and invented fields count as wrong. Items of "
+        "a list are matched in any order; a list of numbers is one field.",
     )
 )
 JSON_VALID = register(
@@ -289,7 +325,8 @@ SHORT_MATCH = register(
         "short_match",
         short_match,
         "Same words",
-        "The same words in order, ignoring case, punctuation and articles, as in SQuAD.",
+        "The same words in order, ignoring case, punctuation and articles, as in SQuAD; signs and "
+        "decimal points of numbers count, commas between thousands do not.",
     )
 )
 FIELD_F1 = register(

@@ -8,16 +8,21 @@ from collections.abc import Sequence
 from unift.evaluate import _advice as advise
 from unift.evaluate._advice import Case
 from unift.evaluate._diagnosis import (
+    BEGUN,
     DIVERGED,
+    HARDLY,
     JUMPED,
     KNOWN,
+    LATE,
     MIN_VALIDATIONS,
     OVERFIT,
     RISING,
+    STOOD,
     SURE,
+    UNSOLVED,
     Diagnosis,
 )
-from unift.evaluate._smooth import Smooth
+from unift.evaluate._smooth import Smooth, learning_time
 
 
 def rising(case: Case, smooth: Smooth) -> Diagnosis | None:
@@ -61,7 +66,9 @@ def rising(case: Case, smooth: Smooth) -> Diagnosis | None:
             case.best_step,
             evidence,
         )
-    return _jumped(case, smooth, max(first, values[0]), evidence)
+    return _jumped(case, smooth, max(first, values[0]), evidence) or _stood_still(
+        case, max(first, values[0])
+    )
 
 
 def _jumped(
@@ -70,7 +77,7 @@ def _jumped(
     """A rise of the training loss, or of one over all validation rows, that did not last."""
     values = [v for _, v in smooth.points]
     low, found = 0, (0.0, 0, 0.0)  # jump, step, the low before it
-    first_step, first = case.train[0]
+    first_step, first = case.train[0][0], _before(case)
     for at in range(smooth.width, len(values)):  # windows that share no loss
         jump, sure = values[at] - first, SURE * math.hypot(smooth.deviation, smooth.errors[at])
         if first_step <= 1 and _is_jump(jump - sure, first, first) and values[at] > KNOWN:
@@ -101,6 +108,48 @@ def _jumped(
     )
 
 
+def _stood_still(case: Case, began: float) -> Diagnosis | None:
+    """A loss that fell at once, stood still while the rate was high, and fell on as that sank.
+
+    At a rate that suits, what is left to learn is learnt ever more slowly; the noise of steps that
+    are too large goes only with the rate.
+    """
+    looks, rates = case.validation, [rate for _, rate in case.curves.rate]
+    sank = len(rates) > MIN_VALIDATIONS and rates[-1] <= max(rates) / 2
+    if case.wobble or len(looks) <= MIN_VALIDATIONS or not sank:
+        return None
+    time, first = learning_time(case.curves.rate), looks[0][1]
+    if looks[0][0]:  # much was learnt before that look
+        first = max(first, began)
+    end, lowest, best = time(looks[-1][0]), min(v for _, v in looks), first
+    found: tuple[float, int, int, float] | None = None
+    for i, (step, value) in enumerate(looks[1:], 1):
+        if value >= best:
+            continue
+        best = value
+        lower = (j for j in range(i + 1, len(looks)) if looks[j][1] < (1 - HARDLY) * value)
+        stop = next(lower, len(looks)) - 1
+        share = (time(looks[stop][0]) - time(step)) / end
+        level = UNSOLVED * first <= value <= (1 - BEGUN) * first
+        if level and share >= STOOD and lowest <= (1 - LATE) * value:
+            found = max(found or (0.0, 0, 0, 0.0), (share, step, looks[stop][0], value))
+    if found is None:
+        return None
+    share, since, until, value = found
+    return Diagnosis(
+        "rate_too_high",
+        f"The validation loss fell to {value:.3g} by step {since}, stood there until step {until} "
+        f"while the learning rate was high, and fell to {lowest:.3g} only as that sank: the steps "
+        "are probably too large.",
+        (
+            advise.rate(case, 1 / 4, "Lower the learning rate."),
+            advise.longer(case, "If a lower rate does no better, train for longer."),
+        ),
+        case.best_step,
+        {"stood": share, "level": value, "lowest": lowest},
+    )
+
+
 def _base_unbeaten(case: Case) -> bool:
     """Whether the base, measured before the first step, was never beaten and is better now."""
     if len(case.validation) < MIN_VALIDATIONS or case.validation[0][0] > 0:
@@ -113,12 +162,19 @@ def _is_jump(jump: float, low: float, began: float) -> bool:
     return jump > max(JUMPED * began, DIVERGED * low)
 
 
+def _before(case: Case) -> float:
+    """The first training loss; no less than that of the base on all validation rows, if it is
+    known, since the first few rows may be those that the base knows."""
+    step, value = case.validation[0] if case.validation else (1, 0.0)
+    return max(case.train[0][1], value if step == 0 and not case.wobble else 0.0)
+
+
 def start(case: Case, smooth: Smooth) -> tuple[float, float]:
     """The training loss before anything was learnt, as far as it is known, and its deviation."""
     if not smooth.points:
         return math.inf, 0.0
-    mean, (first_step, first) = smooth.points[0][1], case.train[0]
+    mean, first = smooth.points[0][1], _before(case)
     # A rate that is far too high ruins the first few steps, which the first mean hides.
-    if first_step <= 1 and first < mean:
+    if case.train[0][0] <= 1 and first < mean:
         return first, smooth.deviation
     return mean, smooth.errors[0]

@@ -37,6 +37,10 @@ class Slice:
     all tested slices), and more than the margin if there is one; `better` likewise. `difference`,
     `low`, `high`, `p` and `p_adjusted` are None where nothing was compared or the slice has fewer
     than `TESTED` rows.
+
+    `alike` is True where every row differs by the same. The interval allows there for rows that
+    were not drawn and differ by the whole scale, which says nothing against a part where nine rows
+    of nine lost 40 points: the test alone decides whether that is named.
     """
 
     by: str
@@ -51,6 +55,7 @@ class Slice:
     p_adjusted: float | None = None
     worse: bool = False
     better: bool = False
+    alike: bool = False
 
     @property
     def name(self) -> str:
@@ -206,6 +211,7 @@ def _compared(
         low=found.low,
         high=found.high,
         p=found.p,
+        alike=found.deviation < 1e-12 < abs(found.value),
     )
 
 
@@ -222,6 +228,7 @@ def _judged(slices: Sequence[Slice], confidence: float, margin: float) -> list[S
 def _verdict(one: Slice, p: float, confidence: float, margin: float) -> Slice:
     # A two-sided p-value below 1 - confidence is a one-sided one below half of that.
     sure = p < 1 - confidence
-    worse = sure and (one.high or 0.0) < 0 and (one.difference or 0.0) < -margin
-    better = sure and (one.low or 0.0) > 0
+    difference = one.difference or 0.0
+    worse = sure and (one.alike or (one.high or 0.0) < 0) and difference < -margin
+    better = sure and (difference if one.alike else one.low or 0.0) > 0
     return replace(one, p_adjusted=p, worse=worse, better=better)

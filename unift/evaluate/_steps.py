@@ -23,7 +23,7 @@ from unift.evaluate._commonest import Always
 from unift.evaluate._json_fields import field_table
 from unift.evaluate._judge import Judge
 from unift.evaluate._metrics import Metric
-from unift.evaluate._recorded import Recorded, reply_text
+from unift.evaluate._recorded import Recorded
 from unift.evaluate._result import Evaluation, Result
 from unift.evaluate._rows import Row, fingerprint
 from unift.evaluate._scoring import scored_texts
@@ -229,52 +229,6 @@ def tables(results: Sequence[Result], rows: Sequence[Row], task: Task) -> dict[s
             },
         }
     return {}
-
-
-def warnings(
-    results: Sequence[Result],
-    rows: Sequence[Row],
-    skipped: int,
-    lineage: dict[str, Any],
-    said: Sequence[str] = (),
-) -> list[str]:
-    found: list[str] = list(said)
-    if skipped:
-        found.append(f"{skipped} rows do not end in an answer and were left out.")
-    leaked = lineage.get("test_prompts_in_training")
-    if leaked:
-        found.append(
-            f"{leaked} of {len(rows)} test prompts occur in the training data; "
-            "the score of the fine-tuned model is too good to be true by as much."
-        )
-    for one in results:
-        if one.truncated:
-            found.append(
-                f"{one.truncated} answers of {one.name} were cut at the token limit; "
-                "raise it (--max-tokens) if they are right as far as they go."
-            )
-        texts = [reply_text(reply) for reply in one.replies]
-        scored = scored_texts(one.replies, rows)
-        reasoned = sum(text != rest for text, rest in zip(texts, scored, strict=True))
-        if reasoned:
-            found.append(
-                f"{reasoned} answers of {one.name} begin with reasoning in tags, which was taken "
-                "off before scoring."
-            )
-        empty = sum(not text.strip() for text in scored)
-        if empty:
-            found.append(f"{empty} of {len(rows)} answers of {one.name} are empty.")
-    asked = {json.dumps([row.prompt, row.tools], sort_keys=True) for row in rows}
-    repeated = len(rows) - len(asked)
-    if repeated:
-        found.append(
-            f"{repeated} of {len(rows)} rows ask what another row asks; they count as rows of "
-            "their own, so that the intervals are too narrow. Leave them out."
-        )
-    if len(rows) < 30:
-        few = "1 row is" if len(rows) == 1 else f"{len(rows)} rows are"
-        found.append(f"{few} few: only large differences can be told from chance.")
-    return found
 
 
 def lineage(model: Source, data: str | Path, rows: Sequence[Row]) -> dict[str, Any]:

@@ -28,10 +28,12 @@ from unift.evaluate._tool_calls import calls_of
 
 # A target counts as a label when it is short, and the set as labels when each is seen several
 # times on average. Chosen so that yes/no, sentiment and routing tasks qualify and names do not.
-_LABEL_WORDS = 4
-_LABEL_ROWS_EACH = 3
+# Longer ones, up to a sentence, have to be seen more often.
+_LABELS = ((4, 3), (12, 5))  # words at most, rows each at least
 _LABEL_MOST = 100
-# Up to this many words an answer can be expected to be repeated to the letter.
+# Some rows of an extraction say that there is nothing to extract.
+_MOSTLY = 0.8
+# Up to this many words an answer can be expected to be repeated as a whole.
 _SHORT_WORDS = 5
 # Further metrics of longer texts, and the package behind each.
 _LONG = ((ROUGE_L, "rouge_score"), (CHRF, "sacrebleu"))
@@ -85,26 +87,31 @@ def _by_targets(targets: Sequence[str]) -> Task:
             (TOOL_CALLS, TOOL_NAMES, TOOL_ARGUMENTS),
             f"{calling} of {n} expected answers call tools, so names and arguments are compared.",
         )
-    if all(isinstance(parse_json(text), dict) for text in targets):
+    data = sum(isinstance(parse_json(text), dict | list) for text in targets)
+    if data >= _MOSTLY * n:
+        rest = f", and the {n - data} others as texts" if data < n else ""
+        many = f"{data} of {n} expected answers are" if rest else "Every expected answer is"
         return Task(
             "json",
             (JSON_FIELDS, EXACT_MATCH, JSON_VALID),
-            "Every expected answer is a JSON object, so fields are compared one by one.",
+            f"{many} JSON, so fields are compared one by one{rest}.",
         )
     labels = {label_of(text) for text in targets}
-    short = all(len(text.split()) <= _LABEL_WORDS for text in targets)
-    if short and 2 <= len(labels) <= _LABEL_MOST and n >= _LABEL_ROWS_EACH * len(labels):
+    longest = max(len(text.split()) for text in targets)
+    often = any(longest <= words and n >= each * len(labels) for words, each in _LABELS)
+    if often and 2 <= len(labels) <= _LABEL_MOST:
         return Task(
             "labels",
             (ACCURACY,),
-            f"The expected answers are {len(labels)} short labels, so this is a classification.",
+            f"The expected answers are {len(labels)} labels, so this is a classification.",
         )
     words = median(len(text.split()) for text in targets)
     if words <= _SHORT_WORDS:
         return Task(
             "text",
-            (EXACT_MATCH, TOKEN_F1),
-            "The expected answers are short texts, so they are compared to the letter.",
+            (ACCURACY, EXACT_MATCH, TOKEN_F1),
+            "The expected answers are short texts, so the whole answer is compared, but for case "
+            "and for quotes or a full stop around it.",
         )
     known = [m for m, package in _LONG if installed(package)]
     return Task(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from math import ceil
+from math import ceil, log, log1p
 from typing import TYPE_CHECKING, Literal
 
 from unift.evaluate._statistics import minimum_detectable_effect, rows_needed
@@ -116,8 +116,10 @@ def judge(
         return _judge_margin(subject, means[name], reference, theirs, title, n, confidence)
     best = max(rivals, key=lambda one: means[one.b])
     level, strongest = _level(means[name], best.scale), called.get(best.b, best.b)
+    within = strongest  # where the sentence goes on behind it
     if len(rivals) > 1:
         strongest += ", the strongest alternative"
+        within = f"{strongest},"
     gap = _points(abs(best.difference), best.scale)
     span = (
         f"{confidence * 100:g}% interval {_signed(best.low, best.scale)} to "
@@ -145,9 +147,11 @@ def judge(
             f"gain of {_points(worth, best.scale)} is ruled out.",
             best.b,
         )
-    differs = f"differs from {strongest} by {change} in {title}"
+    differs = f"differs from {within} by {change} in {title}"
     if best.deviation == 0 and best.difference == 0:
-        differs = f"scores the same as {strongest} on every row in {title}"
+        differs = f"scores the same as {within} on every row in {title}"
+    elif _alike(best):
+        differs += ", and by as much on every row"
     return Verdict(
         "inconclusive",
         f"Cannot tell: {subject} {differs} ({span}). {_advice(best, worth, confidence, n)}",
@@ -240,7 +244,22 @@ def with_slices(verdict: Verdict, slices: Sequence[Slice], title: str, scale: fl
     return Verdict(verdict.code, f"{verdict.sentence} {joint} on {told}.", verdict.against, names)
 
 
+def _alike(one: Comparison) -> bool:
+    """Every row (of two or more, none in a group) differs by the same part of the scale."""
+    same = one.n > 1 and one.deviation < 1e-12 < abs(one.difference) < one.scale - 1e-12
+    return same and "groups" not in one.test
+
+
 def _advice(one: Comparison, worth: float, confidence: float, n: int) -> str:
+    if _alike(one):
+        # Where `paired_difference` rules out that rows which were not drawn undo it.
+        size = abs(one.difference) / one.scale
+        needed = ceil(log((1 - confidence) / 2) / -log1p(size))
+        if needed > one.n:
+            return (
+                "So few rows may leave out some that differ the other way, and by more; if "
+                f"{needed} rows do the same, it is sure."
+            )
     # Without any row that differs the deviation is unknown; one differing row is the least.
     deviation = one.deviation or one.scale / n**0.5
     unit = minimum_detectable_effect(1, deviation=deviation, confidence=confidence)

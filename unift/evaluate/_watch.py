@@ -63,6 +63,8 @@ class Watch:
         same = _RATE if found.code in _RATE else {found.code}
         if found.code not in _ALARMS or same & self._told:
             return None
+        if "stood" in found.evidence:  # it falls by now; what it says is for the next training
+            return None
         if found.code in _CONFIRMED and (last is None or last.code != found.code):
             return None
         if found.code == "overfitting" and last is not None:

@@ -11,7 +11,9 @@ The rules are looked at in this order; the thresholds are the constants of `_dia
    more than `OVERFIT` above it while the training loss did not surely fall.
 3. ``rate_too_high``: the training loss, smoothed, rose by more than `JUMPED` of its first value
    and by more than `DIVERGED` of the low before it, surely, but did not end above its beginning; or
-   the validation loss did so and then fell below that low.
+   the validation loss did so and then fell below that low; or the validation loss fell by `BEGUN`
+   to no less than `UNSOLVED` of its first value, fell by less than `HARDLY` for `STOOD` of the
+   way, and then by `LATE` of what it stood at while the learning rate sank to half or less.
 4. ``too_short``: fewer than `MIN_VALIDATIONS` validation losses and fewer than `MIN_STEPS` training
    losses. Nothing can be said; nothing is.
 5. ``overfitting``: the validation loss ends at least `OVERFIT` above its lowest point, which is not
@@ -30,12 +32,15 @@ over all rows, else smoothed, and then a rise counts only if it is sure. Reasons
 all of them conventions:
 
 - `STILL_FALLING` 0.1: an exponential fall that is cut off after two time constants shows it, when
-  13% of the way are left.
+  13% of the way are left. Where less than `LITTLE` (a quarter) of the loss is gone by then, a
+  higher rate is advised before more steps.
 - `OVERFIT` 0.05: the validation rows are always the same, so their loss carries no sampling noise;
   what wobbles from step to step is below 5% in the recorded curves. `FLOOR` (0.5% of the first
   loss) keeps a rise from 0.020 to 0.022 from being called anything.
 - `KNOWN` 0.02 nats: the wanted tokens have a probability of 98%; before training nothing is left
   to learn then, and after it nothing is lost.
+- `STOOD` 0.15, `LATE` 0.5, `UNSOLVED` 0.05: among recorded curves a rate four times too high
+  showed these and no good training did; the nearest one fell by 0.39.
 - `LEVEL` 0.005 and `LEVEL_LEFT` 0.05 (what is no rise is no fall either): nobody would pay half a
   training for it, nor for a gain of `NOTHING`, a thousandth of a nat.
 
@@ -56,6 +61,7 @@ from unift.evaluate._diagnosis import (
     KNOWN,
     LEVEL,
     LEVEL_LEFT,
+    LITTLE,
     MIN_STEPS,
     MIN_VALIDATIONS,
     MOVED,
@@ -247,7 +253,7 @@ def _level(case: Case, smooth: Smooth) -> Diagnosis | None:
             "underfitting",
             f"{recent / fell:.0%} of the fall of the {name} loss came in the last quarter of the "
             f"way (from {first:.3g} to {last:.3g} in all): there is probably more to learn.",
-            (advise.longer(case),),
+            advise.further(case, little=fell < LITTLE * first),
             case.best_step,
             evidence,
         )
@@ -284,7 +290,7 @@ def _healthy(case: Case) -> Diagnosis:
     first, lowest = case.validation[0][1], min(v for _, v in case.validation)
     last_step, last = case.validation[-1]
     before = _at(case.validation, last_step - (last_step - case.validation[0][0]) // 4)
-    more = before - last > OVERFIT * before
+    more = before - last > OVERFIT * before and last <= lowest * (1 + OVERFIT / 5)
     then = ", most of it early." if more else " and stayed there."
     if last > max(lowest * (1 + OVERFIT), KNOWN):
         why = "these are losses of single batches" if case.wobble else "training fell no further"

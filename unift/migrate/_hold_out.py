@@ -158,7 +158,7 @@ def _split(
 ) -> None:
     from unift.data import split
 
-    made = split(train, target / "parts", parts=parts, seed=seed, near=near)
+    made = split(train, target / "parts", parts=parts, seed=seed, near=near, force=True)
     for part, file in made.files.items():
         Path(file).replace(files[part])
     (target / "parts").rmdir()

@@ -165,18 +165,18 @@ def _choose(
     """By the deciding metric on validation rows; equals by validation loss, then by the order."""
     import unift
 
-    results: list[Tried] = []
-    for trial, run in made:
-        found = unift.evaluate(
-            run.model,
-            data=plan["data"]["validation"],
-            metric=spec.compare.metric,
-            against=[],
-            limit=spec.sweep.limit,
-            report=False,
-        )
-        metric = found.metrics[0].name
-        results.append(_tried(trial, run, found.candidates[0].metrics[metric], metric))
+    models = [run.model for _, run in made]
+    found = unift.evaluate(  # one for all: a base is loaded or served once for its adapters
+        models[0],
+        data=plan["data"]["validation"],
+        metric=spec.compare.metric,
+        against=models[1:],
+        limit=spec.sweep.limit,
+        report=False,
+    )
+    metric = found.metrics[0].name
+    scores = {one.model: one.metrics[metric] for one in found.candidates}
+    results = [_tried(trial, run, scores[run.model], metric) for trial, run in made]
 
     def rank(one: Tried) -> tuple[float, float]:
         loss = one.validation_loss if one.validation_loss is not None else float("inf")

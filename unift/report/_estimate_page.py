@@ -70,9 +70,10 @@ def write_estimate(document: Mapping[str, Any], path: str | Path, title: str) ->
 def _row(one: Mapping[str, Any]) -> str:
     memory: Mapping[str, Any] = one.get("memory") or {}
     fits = {True: "yes", False: "no", None: "-"}[one.get("fits")]
+    able = one.get("fits") is not False  # what does not fit takes no time there
     low, high = one.get("price_low_usd"), one.get("price_high_usd")
-    price = _money(one.get("price_usd"))
-    if low is not None and high is not None and high > low:
+    price = _money(one.get("price_usd")) if able else "-"
+    if able and low is not None and high is not None and high > low:
         price += f' <span class="dim">({_money(low)} to {_money(high)})</span>'
     yours = {True: "yes", False: "no", None: "-"}[one.get("weights_yours")]
     why = one.get("reason") or one.get("advice")
@@ -88,7 +89,7 @@ def _row(one: Mapping[str, Any]) -> str:
         f"<td>{Markup.escape(one['model'])}{note}</td>",
         f"<td{' class=no' if fits == 'no' else ''}>{fits}</td>",
         f"<td class=n>{_number(memory.get('reserved_gib'), '.1f')}</td>",
-        f"<td class=n>{_number(one.get('hours'), '.3g')}</td>",
+        f"<td class=n>{_number(one.get('hours'), '.3g') if able else '-'}</td>",
         f"<td class=n>{price}</td>",
         f"<td class=n>{answers}</td>",
         f"<td class=n>{_money(one.get('usd_per_month'))}</td>",

@@ -21,6 +21,7 @@ __all__ = [
     "Lose",
     "NothingLeftError",
     "Row",
+    "allowed_losses",
     "detect",
     "format_named",
     "modern",
@@ -65,17 +66,35 @@ def format_named(name: str) -> Format:
     return found
 
 
+def allowed_losses(drop: Iterable[str]) -> frozenset[str]:
+    """What may be lost, if there are such things (`LOSSES`).
+
+    Raises:
+        UsageError: There is nothing of that name; the nearest one is in `fix`.
+    """
+    allowed = frozenset(drop)
+    for name in sorted(allowed):
+        if name not in LOSSES:
+            raise UsageError(
+                f"There is nothing called '{name}' to drop.",
+                code="unknown_loss",
+                where="drop",
+                fix=did_you_mean(name, LOSSES),
+            )
+    return allowed
+
+
 def detect(rows: Iterable[Any]) -> tuple[Format, str]:
     """The format of a file by its first rows, and the reason in words.
 
     The first row that has the keys of a format decides; a file of which no row has, is taken for
-    chat. Chat rows that all end with the user and have keys of their own are reinforcement rows.
+    chat. Chat rows of which most end with the user, with keys of their own, are for graders.
     """
     sample = [cast("dict[str, Any]", row) for row in rows if isinstance(row, dict)]
     for number, row in enumerate(sample, 1):
         for one in FORMATS.values():
             if all(key in row for key in one.keys):
-                if one is _openai.CHAT and all(map(_prompt_only, sample)):
+                if one is _openai.CHAT and 2 * sum(map(_prompt_only, sample)) > len(sample):
                     return _openai.RFT, "messages end with the user, and there are keys for graders"
                 keys = " and ".join(f"`{key}`" for key in one.keys)
                 return one, f"row {number} has {keys}"

@@ -37,6 +37,9 @@ def _read_preference(fields: dict[str, Any], note: Note) -> Row | None:
         return None
     reader, row = found
     prompt = len(reader.messages)
+    if not prompt or reader.messages[-1]["role"] != "user":
+        note("UD905", ("contents",), "The prompt does not end with the user.")
+        return None
     scores = [cast("Message", c).get("score") if isinstance(c, dict) else None for c in completions]
     if sorted(scores, key=str) != [0, 1] or not all(type(s) in (int, float) for s in scores):
         shown = ", ".join(str(score)[:10] for score in scores)

@@ -12,8 +12,14 @@ from unift.data._row import REASONING
 from unift.data.formats._model import Message, Row, list_field, unread
 
 _ROLES = {"user": "user", "model": "assistant", "function": "user", "tool": "user"}
-# What people write for the model.
-_MODEL = ("assistant", "gpt", "bot", "ai", "model")
+# What people write for the two speakers.
+_ROLE_FIXES = {
+    **dict.fromkeys(("assistant", "gpt", "bot", "ai", "model"), "did you mean 'model'?"),
+    **dict.fromkeys(
+        ("system", "developer"),
+        'put it beside contents: "systemInstruction": {"parts": [{"text": ...}]}',
+    ),
+}
 _TYPES = ("OBJECT", "ARRAY", "STRING", "INTEGER", "NUMBER", "BOOLEAN", "NULL")
 # What a part can be, one of it at a time -> its keys.
 _KINDS: dict[str, tuple[str, ...]] = {
@@ -23,11 +29,20 @@ _KINDS: dict[str, tuple[str, ...]] = {
     "functionCall": ("id", "name", "args"),
     "functionResponse": ("id", "name", "response"),
 }
+# Of those the ones that Google requires (aiplatform v1 discovery document, rev 20261106: FileData,
+# Blob, FunctionCall, FunctionResponse).
+_NEEDED = {
+    "fileData": ("fileUri", "mimeType"),
+    "inlineData": ("data", "mimeType"),
+    "functionCall": ("name",),
+    "functionResponse": ("name", "response"),
+}
 _SNAKE = {
     "file_data": "fileData", "inline_data": "inlineData", "function_call": "functionCall",
     "function_response": "functionResponse",
 }  # fmt: skip
 _CALLS_ONLY = ("functionDeclarations", "function_declarations")
+_TOOLS_FIX = 'write "tools": [{"functionDeclarations": [{"name": ..., "parameters": {...}}]}]'
 SYSTEM = ("systemInstruction", "system_instruction")
 
 
@@ -55,6 +70,9 @@ class Reader:
         key = next((key for key in SYSTEM if fields.get(key) is not None), None)
         if key is None:
             return
+        if all(fields.get(one) is not None for one in SYSTEM):
+            self.fail("UD901", (SYSTEM[1],), "The row has two system instructions.", "keep one")
+            return
         value = fields[key]
         parts: Any = [{"text": value}] if isinstance(value, str) else None
         if isinstance(value, dict):
@@ -79,7 +97,7 @@ class Reader:
         role = _ROLES.get(str(fields.get("role")))
         if role is None:
             shown = str(fields.get("role"))[:20]
-            fix = "did you mean 'model'?" if shown.strip().lower() in _MODEL else None
+            fix = _ROLE_FIXES.get(shown.strip().lower())
             self.fail("UD901", path, f"There is no role {shown!r}; it is user or model.", fix)
             return
         if isinstance(fields.get("parts"), str):
@@ -142,6 +160,10 @@ class Reader:
         elif kind != "text":
             self.fail("UD901", (*path, named[0]), f"`{named[0]}` is not an object.")
             return None
+        missing = [one for one in _NEEDED.get(kind, ()) if not _has(cast("Any", value), one)]
+        if missing:
+            self.fail("UD901", (*path, named[0]), f"`{named[0]}` has no `{missing[0]}`.")
+            return None
         thought = each.get("thought")
         if thought and not (thought is True and kind == "text" and role == "assistant"):
             self.unread.append((*path, "thought"))
@@ -167,6 +189,13 @@ class Reader:
             return
         self._open.remove(found)
         self.add({"role": "tool", "tool_call_id": found[0], "content": _result_text(result)}, path)
+
+
+def _has(fields: dict[str, Any], key: str) -> bool:
+    """True if a key is there in either spelling, with a value of its type."""
+    snake = {"fileUri": "file_uri", "mimeType": "mime_type"}.get(key, key)
+    value = fields.get(key, fields.get(snake))
+    return isinstance(value, dict if key == "response" else str) and value != ""
 
 
 def _text(text: str) -> dict[str, Any]:
@@ -208,8 +237,6 @@ def _result_text(result: dict[str, Any]) -> str:
     fields = cast("dict[str, Any]", response) if isinstance(response, dict) else {}
     if list(fields) == ["output"] and isinstance(fields["output"], str):
         return fields["output"]
-    if isinstance(response, str):
-        return response
     return json.dumps(response, ensure_ascii=False)
 
 
@@ -223,6 +250,8 @@ def _read_tools(fields: dict[str, Any], note: Note, left: list[Path]) -> list[An
         # Google's own tools (search, code execution) have no declaration.
         left += unread(fields, _CALLS_ONLY, ("tools", index))
         declared: Any = fields.get("functionDeclarations", fields.get("function_declarations"))
+        if declared is not None and not isinstance(declared, list):
+            note("UD307", ("tools", index), "The declarations are not a list.", _TOOLS_FIX)
         for each in cast("list[Any]", declared) if isinstance(declared, list) else []:
             tools.append({"type": "function", "function": _lower(each)})
     return tools or None

@@ -11,8 +11,10 @@ import json
 from collections.abc import Mapping
 from typing import Any, cast
 
+from unift._text import nearest
 from unift.data._finding import Path
 from unift.data._parse import Note, strictly
+from unift.data._row import kind
 from unift.data.formats._model import (
     Format,
     Lose,
@@ -30,6 +32,14 @@ def _others(fields: Mapping[str, Any], *known: str) -> dict[str, Any]:
 
 
 def _read_completion(fields: dict[str, Any], note: Note) -> Row | None:
+    if isinstance(fields.get("label"), bool):
+        note(
+            "UD906",
+            ("label",),
+            "With `label` this is a row of KTO: a bad answer would be learnt like a good one.",
+            "keep the rows whose label is true, without `label`",
+        )
+        return None
     messages: list[Message] = []
     places: list[Any] = []
     for key, role in (("prompt", "user"), ("completion", "assistant")):
@@ -73,7 +83,10 @@ def _read_alpaca(fields: dict[str, Any], note: Note) -> Row | None:
         messages.append({"role": "system", "content": texts["system"]})
         places.append(("system",))
     history: Any = fields.get("history") or []
-    for index, turn in enumerate(cast("list[Any]", history) if isinstance(history, list) else []):
+    if not isinstance(history, list):
+        note("UD901", ("history",), "`history` is not a list of [question, answer].")
+        return None
+    for index, turn in enumerate(cast("list[Any]", history)):
         pair = cast("list[Any]", turn) if isinstance(turn, list) else []
         if len(pair) != 2 or not all(isinstance(text, str) for text in pair):
             note("UD901", ("history", index), "The turn is not a question and an answer.")
@@ -126,8 +139,11 @@ def _read_sharegpt(fields: dict[str, Any], note: Note) -> Row | None:
         return None
     messages: list[Message] = []
     places: list[Any] = []
-    if isinstance(fields.get("system"), str) and fields["system"]:
-        messages.append({"role": "system", "content": fields["system"]})
+    system = text_field(fields, "system", note, needed=False)
+    if system is None and fields.get("system") is not None:
+        return None
+    if system:
+        messages.append({"role": "system", "content": system})
         places.append(("system",))
     calls = 0
     left: list[Path] = []
@@ -142,7 +158,7 @@ def _read_sharegpt(fields: dict[str, Any], note: Note) -> Row | None:
         idle = [key for key in each if each[key] is None or (key == "weight" and weight == 0)]
         left += unread(each, (who, what, *learnt, *idle), path)
         if said is None or not isinstance(value, str):
-            note("UD901", path, 'The turn is not {"from": "human|gpt|system|...", "value": text}.')
+            _note_turn(each, who, what, path, note)
             return None
         message: Message = {"role": said, "content": value, **learnt}
         if said == "function_call":
@@ -165,6 +181,18 @@ def _read_sharegpt(fields: dict[str, Any], note: Note) -> Row | None:
         return None
     extra = _others(fields, "conversations", "system", "tools")
     return Row("chat", messages, tools=tools, places=places, extra=extra, unread=left)
+
+
+def _note_turn(turn: dict[str, Any], who: str, what: str, path: Path, note: Note) -> None:
+    fix = 'write {"from": "human", "value": "..."}; speakers: human, gpt, system, ...'
+    if who not in turn or what not in turn:
+        note("UD901", path, f"The turn has no `{who if who not in turn else what}`.", fix)
+    elif str(turn[who]) not in SHAREGPT_ROLES:
+        close = nearest(str(turn[who])[:40], SHAREGPT_ROLES)
+        hint = f"did you mean '{close}'?" if close else fix
+        note("UD901", (*path, who), f"There is no speaker {str(turn[who])[:40]!r}.", hint)
+    else:
+        note("UD901", (*path, what), f"`{what}` is {kind(turn[what])}, not a string.")
 
 
 def _call(value: str) -> tuple[dict[str, Any], dict[str, Any]] | None:

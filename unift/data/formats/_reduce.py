@@ -58,7 +58,8 @@ def reduce(row: Row, target: Format, lose: Lose) -> Row:
         unknown = _unknown((tool, ("type", "function")) for tool in tools)
         if unknown:
             lose("extra", ", ".join(unknown)[:80])
-    if row.parallel is not None and "settings" not in holds:
+    # True is what it is without, and without tools it says nothing.
+    if row.parallel is False and row.tools and "settings" not in holds:
         lose("settings", "parallel_tool_calls")
     if row.unread:
         # Nobody knows what it means, so no format has a place for it.

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from unift import _home
-from unift.estimate import _probes as probes
+from unift.estimate import probes
 from unift.estimate._cpu_time import threads
 from unift.estimate._gpu_time import SPEEDS
 from unift.estimate._hardware import Hardware
