@@ -6,6 +6,27 @@ import difflib
 from collections.abc import Iterable
 
 
+def dollars(value: float | None, unknown: str = "-") -> str:
+    """An amount of US dollars: whole cents, and four digits below one cent."""
+    if value is None:
+        return unknown
+    return f"${value:,.2f}" if value >= 0.01 or value == 0 else f"${value:.4f}"
+
+
+def duration(seconds: float | None, unknown: str = "-") -> str:
+    """``42 s``, ``3 min 05 s``, ``2 h 10 min``."""
+    if seconds is None:
+        return unknown
+    if seconds < 10:
+        return f"{seconds:.2g} s"
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60:02d} s"
+    return f"{whole // 3600:,} h {whole % 3600 // 60:02d} min"
+
+
 def nearest(word: str, known: Iterable[str]) -> str | None:
     """The known name closest to a mistyped one, or None when nothing is close."""
     candidates = {name.lower(): name for name in known}

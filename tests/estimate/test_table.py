@@ -284,7 +284,9 @@ def _row() -> Any:
     ("budget", "code", "number"),
     [
         (Budget(usd=1.0), "over_budget", "$1.00"),
-        (Budget(hours=0.5), "over_time", "0.5"),
+        (Budget(usd=0.001), "over_budget", "$0.0010"),
+        (Budget(hours=0.5), "over_time", "30 min 00 s"),
+        (Budget(hours=0.001), "over_time", "3.6 s"),
         (Budget(memory_gib=8), "over_memory", "8 GiB"),
     ],
 )

@@ -162,7 +162,7 @@ def test_all_parts_are_there(tmp_path: Path, evaluation: Evaluation) -> None:
         "Worth it", "100.0 points above base", "+100.0", "< 0.001",  # verdict and table
         "Overfitting.", "best:", "stopped early at 120 of 200",  # training
         "UD021", "line 4, line 9, line 12", "1,200 rows", "45,678 tokens",  # data
-        "provider default", "why demo", "3 min 00 s", "3 min 20 s", "1.11 x", "1.50 USD",
+        "provider default", "why demo", "3 min 00 s", "3 min 20 s", "1.11 x", "$1.50",
         "sha256:" + "ab" * 32, "adapter_model.safetensors", evaluation.id,  # lineage
         "✓ right", "✗ wrong", "no idea", "Python",
     ):  # fmt: skip

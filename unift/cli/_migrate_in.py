@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from unift._text import dollars
 from unift.cli._output import Json, emit, err, out
 from unift.cli._progress import counting
 from unift.errors import UsageError
@@ -54,7 +55,7 @@ def inventory(
         emit({**found.as_dict(), **written})
         return
     show_inventory(found)
-    err.print(f"written to {path}" + (f" and {page}" if page else ""), markup=False)
+    err.print(f"written to {path}" + (f" and {page}" if page else ""))
 
 
 def show_inventory(found: Inventory) -> None:
@@ -65,7 +66,7 @@ def show_inventory(found: Inventory) -> None:
     from unift.migrate._inventory_page import headline, size
 
     held = found.holdings
-    out.print(headline(found)["found"], style="bold", markup=False)
+    out.print(headline(found)["found"], style="bold")
     table = Table("model", "trained", "made", "stops answering", box=None, pad_edge=False)
     for column in table.columns[:2]:
         column.overflow = "fold"  # a name that is cut off is no name
@@ -91,22 +92,21 @@ def show_inventory(found: Inventory) -> None:
     out.print(f"{len(takeable)} of {len(held.files)} files can be downloaded, {total} in all.")
     for file in held.files:
         if not file.downloadable:
-            out.print(f"  not {file.id} {file.name}: {file.note}", markup=False)
+            out.print(f"  not {file.id} {file.name}: {file.note}")
     for one in found.deadlines:
         names = ", ".join(one.models[:3]) + (" ..." if len(one.models) > 3 else "")
         when = f"{one.on} ({left(one.on)})"
-        out.print(f"{when}: {one.what}: {names} (says the {one.source})", markup=False)
+        out.print(f"{when}: {one.what}: {names} (says the {one.source})")
     for spend in found.spend:
-        money = f"${spend.usd:,.2f}" if spend.usd is not None else "no price known"
+        money = dollars(spend.usd, "no price known")
         out.print(
             f"{spend.model}: {money} in 30 days, {spend.input_tokens:,.0f} tokens in, "
             f"{spend.output_tokens:,.0f} out ({spend.source or 'no price in the catalogue'})",
-            markup=False,
         )
     for line in held.unseen:
-        out.print(f"not seen: {line}", style="yellow", markup=False)
+        out.print(f"not seen: {line}", style="yellow")
     for line in held.notes:
-        out.print(line, style="dim", markup=False)
+        out.print(line, style="dim")
 
 
 def _trained(job: HeldJob, base: str) -> str:
@@ -234,22 +234,21 @@ def show_golden(found: Golden) -> None:
     out.print(
         f"{found.prompts:,} prompts with {found.draws:,} answers in {found.path}",
         style="bold",
-        markup=False,
     )
     if found.duplicates:
         out.print(f"{found.duplicates:,} prompts came more than once and are kept once.")
     if found.usd is not None:
-        out.print(f"{found.asked:,} calls, ${found.usd:,.4f} ({found.price_source})", markup=False)
+        out.print(f"{found.asked:,} calls, {dollars(found.usd)} ({found.price_source})")
     if found.noise.agreement is not None:
         out.print(
             f"The old model says the same twice in {found.noise.agreement:.1%} of cases "
             f"({found.noise.prompts:,} prompts drawn more than once): nobody can agree more."
         )
-    out.print(found.enough.sentence(), markup=False)
+    out.print(found.enough.sentence())
     if found.scrubbed:
         out.print(f"{found.scrubbed:,} secrets and personal data taken out.")
     for reason in list({one["message"]: None for one in found.refused.values()})[:3]:
-        out.print(f"refused ({len(found.refused)} prompts): {reason}", style="yellow", markup=False)
+        out.print(f"refused ({len(found.refused)} prompts): {reason}", style="yellow")
     if found.doubtful:
         out.print(
             f"{found.doubtful} calls were under way when a recording was broken off; they may have "
@@ -308,11 +307,11 @@ def fetch(
             mark = "verified" if file.verified else "NOT as the vendor says"
             out.print(f"{file.file} ({size(file.bytes)}, {roles or file.purpose}): {mark}")
             for check in file.checks:
-                out.print(f"  {check}", style="dim", markup=False)
+                out.print(f"  {check}", style="dim")
         for one in found.missing:
             place = ", ".join(one.jobs) or one.name
-            out.print(f"not fetched: {one.id} ({place}): {one.why}", style="yellow", markup=False)
-        err.print(f"written to {found.folder}", markup=False)
+            out.print(f"not fetched: {one.id} ({place}): {one.why}", style="yellow")
+        err.print(f"written to {found.folder}")
     if any(not file.verified for file in found.files):
         raise typer.Exit(1)
 
@@ -391,7 +390,7 @@ def traffic(
         return
     out.print(f"new model: {found.share:.1%} of users; shadow: {found.shadow:.1%} of the others")
     if found.rolled_back:
-        out.print(f"rolled back {found.rolled_back}", style="yellow", markup=False)
+        out.print(f"rolled back {found.rolled_back}", style="yellow")
     if compared["answers"]:
         out.print(
             f"compared so far: {compared['answers']:,} answers, {compared['same']:.1%} the same, "

@@ -134,10 +134,10 @@ def _of_the_system(error: OSError) -> UniftError | None:
 def _paragraph(error: UniftError) -> None:
     err.print("error", style="bold red", end=" ")
     place = f"{error.where}: " if error.where else ""
-    err.print(f"{place}{error.message}", markup=False)
+    err.print(f"{place}{error.message}")
     if error.fix:
         err.print("  fix", style="bold green", end=" ")
-        err.print(error.fix, markup=False)
+        err.print(error.fix)
 
 
 def _log(error: Exception) -> str:

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
+from unift._text import duration
 from unift.cli._output import err
 
 # rich.progress takes 40 ms to import, which `unift --help` need not pay: see the functions.
@@ -50,7 +51,7 @@ def keeping(words: str) -> Generator[None]:
     try:
         yield
     except KeyboardInterrupt:
-        err.print(f"\nInterrupted. {words}", markup=False)
+        err.print(f"\nInterrupted. {words}")
         raise
     finally:
         signal.signal(signal.SIGTERM, before)
@@ -62,7 +63,7 @@ def follow(run: Run, *, after: int = 0, headline: str = "") -> None:
 
     try:
         if headline:
-            err.print(headline, markup=False)
+            err.print(headline)
         with _Board() as board:
             for event in watched(run, after=after):
                 board.show(event)
@@ -92,13 +93,6 @@ def describe(event: Event) -> str:
 
 def _numbers(data: dict[str, Any], names: tuple[str, ...]) -> list[str]:
     return [f"{name} {data[name]:.4g}" for name in names if isinstance(data.get(name), int | float)]
-
-
-def duration(seconds: float) -> str:
-    """Seconds as people say them."""
-    if seconds < 90:
-        return f"{seconds:.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
 
 
 class _Board:
@@ -146,7 +140,7 @@ class _Board:
             return  # worth keeping, not worth a line
         elif not (event.kind == "status" and event.data.get("status") in _QUIET):
             style = {"warning": "yellow", "evaluation": "dim"}.get(event.kind, "")
-            err.print(describe(event), style=style, markup=False)
+            err.print(describe(event), style=style)
 
     def _advance(self, data: dict[str, Any]) -> None:
         # The run's own forecast, which counts evaluations and corrects the plan.

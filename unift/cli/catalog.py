@@ -36,4 +36,4 @@ def update(
         )
         return
     counts = ", ".join(f"{count} {name}" for name, count in done.entries.items())
-    out.print(f"{counts}, facts of {done.oldest} to {done.newest}, in {done.path}", markup=False)
+    out.print(f"{counts}, facts of {done.oldest} to {done.newest}, in {done.path}")

@@ -45,7 +45,7 @@ def command(
             if json:
                 emit({"model": model, **reply.model_dump()})
             else:
-                out.print(reply.text, markup=False)
+                out.print(reply.text)
             return
         err.print(f"Talking to {model}. An empty line or Ctrl-D ends it.", style="dim")
         messages = start
@@ -53,7 +53,7 @@ def command(
             messages.append({"role": "user", "content": question})
             reply = answerer.chat(messages, sampling)
             messages.append({"role": "assistant", "content": reply.text})
-            out.print(reply.text, markup=False)
+            out.print(reply.text)
     finally:
         answerer.close()
 

@@ -40,11 +40,10 @@ def command(
     out.print(
         f"{done.file}: {done.rows:,} rows, from {done.source_format} ({done.source_reason})"
         f" to {done.target_format}",
-        markup=False,
     )
     for kind, rows in done.lost.items():
-        out.print(f"  dropped {kind} in {rows:,} rows", style="yellow", markup=False)
+        out.print(f"  dropped {kind} in {rows:,} rows", style="yellow")
     for line, why in done.left_out[:5]:
-        out.print(f"  left out line {line}: {why}", style="yellow", markup=False)
+        out.print(f"  left out line {line}: {why}", style="yellow")
     if len(done.left_out) > 5:
         out.print(f"  and {len(done.left_out) - 5} more rows left out (--json)", style="yellow")

@@ -87,12 +87,12 @@ def _part(text: str) -> tuple[str, float]:
 
 def _print_split(done: Split) -> None:
     for part, file in done.files.items():
-        out.print(f"{part}: {done.rows[part]:,} rows in {file}", markup=False)
+        out.print(f"{part}: {done.rows[part]:,} rows in {file}")
     near = "equal prompts and nearly equal rows" if done.near else "equal prompts"
     out.print(f"{done.groups:,} groups ({near} kept together), largest {done.largest_group}")
     for label, counts in list(done.labels.items())[:20]:
         shown = ", ".join(f"{part} {count}" for part, count in counts.items())
-        out.print(f"  {label[:40]!r}: {shown}", markup=False)
+        out.print(f"  {label[:40]!r}: {shown}")
 
 
 def _print_stats(found: Stats) -> None:
@@ -115,9 +115,9 @@ def _print_stats(found: Stats) -> None:
         f" {found.with_images:,}",
     )
     for line in lines:
-        out.print(line, markup=False)
+        out.print(line)
     for label, count in list(found.labels.items())[:20]:
-        out.print(f"  {label[:60]!r}: {count:,} ({count / found.rows:.0%})", markup=False)
+        out.print(f"  {label[:60]!r}: {count:,} ({count / found.rows:.0%})")
 
 
 def _print_diff(found: Diff) -> None:

@@ -116,7 +116,7 @@ def command(
         )
     else:
         evaluate_command.show(result)
-        out.print(f"\nTalk to it: unift chat {run.model}", markup=False)
+        out.print(f"\nTalk to it: unift chat {run.model}")
 
 
 def _same_run(plan: Plan) -> Run | None:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from unift._text import dollars, duration
 from unift.cli._output import Json, emit, err, out
 from unift.errors import UsageError
 
@@ -141,17 +142,17 @@ def _why_not(rows: list[dict[str, Any]], budget: float | None, deadline: float |
     able = [row for row in rows if row["available"] and row["fits"] is not False]
     if not able:
         return "none of these ways can train the model: the table says why"
-    limits = [f"${budget:,.2f}"] if budget is not None else []
-    limits += [f"{deadline:g} hours"] if deadline is not None else []
+    limits = [dollars(budget)] if budget is not None else []
+    limits += [duration(deadline * 3600)] if deadline is not None else []
     said = f"none of these ways is known to stay within {' and '.join(limits)}"
     priced = [row for row in able if row["price_usd"] is not None]
     timed = [row for row in able if row["hours"] is not None]
     if budget is not None and priced:
         best = min(priced, key=lambda row: row["price_usd"])
-        said += f"; cheapest: {best['provider']}, ${best['price_usd']:,.2f}"
+        said += f"; cheapest: {best['provider']}, {dollars(best['price_usd'])}"
     if deadline is not None and timed:
         best = min(timed, key=lambda row: row["hours"])
-        said += f"; fastest: {best['provider']}, {best['hours']:.3g} hours"
+        said += f"; fastest: {best['provider']}, {duration(best['hours'] * 3600)}"
     return said
 
 

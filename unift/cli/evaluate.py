@@ -131,7 +131,7 @@ def command(
             engine=engine,
             vllm_python=vllm_python,
             budget_usd=budget_usd,
-            notice=lambda text: err.print(text, style="dim", markup=False),
+            notice=lambda text: err.print(text, style="dim"),
             train=train,
             limit=limit,
             seed=seed,
@@ -147,9 +147,9 @@ def command(
         return
     show(result)
     if markdown:
-        out.print(f"markdown {markdown}", markup=False)
+        out.print(f"markdown {markdown}")
     if logs:
-        out.print(f"inspect view start --log-dir {shlex.quote(str(inspect))}", markup=False)
+        out.print(f"inspect view start --log-dir {shlex.quote(str(inspect))}")
 
 
 def _harness(tasks: list[str] | None, folder: str | None, limit: int | None) -> LmEval | None:
@@ -191,7 +191,7 @@ def show(result: Evaluation) -> None:
     from rich.table import Table
 
     document = result.as_dict()
-    out.print(f"task {document['task']['kind']}: {document['task']['why']}", markup=False)
+    out.print(f"task {document['task']['kind']}: {document['task']['why']}")
     names = sorted({name for row in document["candidates"] for name in row["metrics"]})
     table = Table("candidate", *names, "n", box=None, pad_edge=False)
     for column in table.columns[1:]:
@@ -204,7 +204,6 @@ def show(result: Evaluation) -> None:
         out.print(
             f"{row['a']} - {row['b']} on {row['metric']}: {row['difference']:+.1%}"
             f" [{row['low']:+.1%}, {row['high']:+.1%}], p = {row['p']:.2g}",
-            markup=False,
         )
         if row["margin"] is not None:
             ruled = "ruled out" if row["not_worse"] else "not ruled out"
@@ -217,7 +216,6 @@ def show(result: Evaluation) -> None:
             f"preferred to {one['b']} in {one['win_rate']:.1%} of {one['n']} rows"
             f" [{one['low']:.1%}, {one['high']:.1%}]: {one['wins']} won, {one['ties']} tied"
             f" ({one['identical']} equal answers), {one['losses']} lost",
-            markup=False,
         )
         place = one["position"]
         if place and place["n"]:
@@ -226,29 +224,26 @@ def show(result: Evaluation) -> None:
                 f" {place['n']} pairs [{place['low']:.1%}, {place['high']:.1%}]:"
                 f" {place['first']} for the first answer, {place['second']} for the second;"
                 f" {one['unreadable']} could not be read",
-                markup=False,
             )
     ran: dict[str, Any] = document["code"] or {"ended": {}}
     for name, ended in ran["ended"].items():
         ways = ", ".join(f"{n} {how}" for how, n in ended.items())
-        out.print(f"code of {name}: {ways}", markup=False)
+        out.print(f"code of {name}: {ways}")
     for one in document["slices"]:
         if one["worse"]:
             place = f"{one['by']} '{one['value']}'"
-            out.print(f"worse on {place}: {one['difference']:+.1%}, {one['n']} rows", markup=False)
+            out.print(f"worse on {place}: {one['difference']:+.1%}, {one['n']} rows")
     general: list[dict[str, Any]] = document["forgetting"] or []
     for one in general:
         out.print(
             f"general {one['kind']}: {one['model']:.1%}, base {one['base']:.1%}"
             f" ({one['difference']:+.1%} on {one['n']} questions)",
-            markup=False,
         )
     text = document["general_text"]
     if text:
         out.print(
             f"general text: loss {text['model']['loss']:.3f}, base {text['base']['loss']:.3f}"
             f" ({text['difference']:+.3f} [{text['low']:+.3f}, {text['high']:+.3f}] nats a token)",
-            markup=False,
         )
     harness: dict[str, Any] = document["lm_eval"] or {"rows": []}
     for one in harness["rows"]:
@@ -261,7 +256,6 @@ def show(result: Evaluation) -> None:
         out.print(
             f"{one['task']} {one['metric']} ({one['filter']}): {sides[0]}, base {sides[1]}"
             f" ({one['difference']:+.4g}{inside})",
-            markup=False,
         )
     sure: dict[str, Any] = document["calibration"]
     for name, one in sure.items():
@@ -269,10 +263,9 @@ def show(result: Evaluation) -> None:
             out.print(
                 f"{name} is sure to {one['confidence']:.1%} and right in {one['accuracy']:.1%}:"
                 f" calibration error {one['error']:.3f}, Brier {one['brier']:.3f}",
-                markup=False,
             )
     for warning in document["warnings"]:
-        err.print(f"note: {warning}", markup=False)
-    out.print(str(document["verdict"]), style="bold", markup=False)
+        err.print(f"note: {warning}")
+    out.print(str(document["verdict"]), style="bold")
     if document["report"]:
-        out.print(f"report {document['report']}", markup=False)
+        out.print(f"report {document['report']}")

@@ -96,9 +96,9 @@ def plan(
         emit({"migration": migration.name, **found.as_dict(), **written})
         return
     show_plan(found)
-    out.print(f"\nwritten {written['yaml']}", markup=False)
-    out.print(f"    and {written['script']}", markup=False)
-    out.print("review them, then: unift migrate run " + written["yaml"], markup=False)
+    out.print(f"\nwritten {written['yaml']}")
+    out.print(f"    and {written['script']}")
+    out.print("review them, then: unift migrate run " + written["yaml"])
 
 
 class _Told(Protocol):
@@ -163,7 +163,7 @@ def report(which: Which, json: Json = False) -> None:
         emit({"migration": migration.name, **found.as_dict()})
     else:
         for path in found.as_dict().values():
-            out.print(path, markup=False)
+            out.print(path)
 
 
 @app.command()
@@ -210,7 +210,6 @@ def status(
         verdict = document["verdict"]["code"] if document["verdict"] else ""
         out.print(
             f"{document['migration']}  next: {document['next'] or 'nothing'}  {verdict}",
-            markup=False,
         )
 
 
@@ -229,7 +228,7 @@ def verify(
         out.print(f"{found.files} files, {'all as packed' if found.ok else 'NOT as packed'}")
         for word in ("changed", "missing", "extra"):
             for name in getattr(found, word):
-                out.print(f"  {word} {name}", markup=False)
+                out.print(f"  {word} {name}")
     if not found.ok:
         raise typer.Exit(1)
 

@@ -6,8 +6,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from unift._text import duration
 from unift.cli._output import Json, emit, err, out
-from unift.cli._progress import describe, duration, follow
+from unift.cli._progress import describe, follow
 from unift.cli.train import show_plan
 
 if TYPE_CHECKING:
@@ -71,40 +72,35 @@ def show(run_id: Id, json: Json = False) -> None:
     out.print(run.id, style="bold", end="  ")
     out.print(f"{run.status}  {run.provider}  on {document['base']}")
     if document["message"]:
-        out.print(document["message"], markup=False)
+        out.print(document["message"])
     for line in _progress(document):
-        out.print(line, markup=False)
+        out.print(line)
     for one in document["leftovers"]:
         out.print(
             f"upload {one['id'] or one['name']} may be left at {one['place']}; no job uses it: "
             "unift runs reconcile tells, --delete-orphans deletes it",
             style="yellow",
-            markup=False,
         )
     if run.failure:
-        out.print(f"{run.failure.code}: {run.failure.message}", style="red", markup=False)
-        out.print(f"  fix: {run.failure.fix}", style="green", markup=False)
+        out.print(f"{run.failure.code}: {run.failure.message}", style="red")
+        out.print(f"  fix: {run.failure.fix}", style="green")
     if run.artifact:
-        out.print(
-            f"model {run.model}  {run.artifact.kind} at {run.artifact.reference}", markup=False
-        )
+        out.print(f"model {run.model}  {run.artifact.kind} at {run.artifact.reference}")
     if found.code != "too_short":
         show_diagnosis(found)
     show_plan(run.plan)
     for edge in document["lineage"]:
-        out.print(
-            f"{edge['child']}  {edge['relation']}  {edge['parent']}", style="dim", markup=False
-        )
+        out.print(f"{edge['child']}  {edge['relation']}  {edge['parent']}", style="dim")
 
 
 def show_diagnosis(found: Diagnosis) -> None:
     """What the curves say, and what to do about it, each thing on a line."""
     style = "" if found.code in ("healthy", "plateau") else "yellow"
     word = found.code.replace("_", " ")
-    out.print(f"training looks {word}: {found.sentence}", style=style, markup=False)
+    out.print(f"training looks {word}: {found.sentence}", style=style)
     for one in found.advice:
         more = one.flags or one.command
-        out.print(f"  {one.text}" + (f"  {more}" if more else ""), style="dim", markup=False)
+        out.print(f"  {one.text}" + (f"  {more}" if more else ""), style="dim")
 
 
 @app.command()
@@ -127,9 +123,7 @@ def events(
         emit({"run": run.id, "status": run.status, "events": found})
         return
     for event in run.events(follow=False, after=after):
-        out.print(
-            f"{event.seq:5d} {event.at:%H:%M:%S} {event.kind:10s} {describe(event)}", markup=False
-        )
+        out.print(f"{event.seq:5d} {event.at:%H:%M:%S} {event.kind:10s} {describe(event)}")
         after = event.seq
     if follow_:
         follow(run, after=after)
@@ -206,10 +200,9 @@ def reconcile(
     for run, error in outcome:
         out.print(
             f"{run.id}  {run.status}  {error.message if error else run.as_dict()['message']}",
-            markup=False,
         )
     for one in left:
-        out.print(f"{one.run}  {one.describe()}", markup=False)
+        out.print(f"{one.run}  {one.describe()}")
 
 
 def _progress(document: dict[str, Any]) -> list[str]:
@@ -240,6 +233,6 @@ def _status(run_id: str, json: bool = False) -> None:
         emit(run.as_dict())
         return
     message = run.failure.message if run.failure else run.as_dict()["message"]
-    out.print(f"run {run.id} {run.status}" + (f": {message}" if message else ""), markup=False)
+    out.print(f"run {run.id} {run.status}" + (f": {message}" if message else ""))
     if run.status == "succeeded":
         out.print(f"unift evaluate {run.model} --data TEST.jsonl  says whether it was worth it")

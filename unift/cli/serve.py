@@ -81,7 +81,7 @@ def command(
         if json:
             emit({"name": add_key, "key": key, "key_file": str(path)})
         else:
-            out.print(key, markup=False)
+            out.print(key)
             err.print(f"added to {path}; it is shown only now, the file holds its hash")
         return
     settings = Settings(

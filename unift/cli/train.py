@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from unift._text import dollars, duration
 from unift.cli._output import Json, emit, err, out
 from unift.cli._progress import follow
 from unift.errors import UsageError
@@ -101,7 +102,7 @@ def command(
         options=options,
     )
     for warning in plan.warnings:
-        err.print(f"warning {warning}", style="yellow", markup=False)
+        err.print(f"warning {warning}", style="yellow")
     if not json and plan.estimate:
         if line := expected(plan.estimate):
             err.print(line)
@@ -161,10 +162,9 @@ def expected(row: dict[str, Any]) -> str:
         need = row["memory"]["device_gib"]
         parts.append(f"{need:.1f} of {row['usable_gib']:.1f} GiB ({row['hardware']})")
     if row.get("hours") is not None:
-        minutes = row["hours"] * 60
-        parts.append(f"{minutes / 60:.1f} hours" if minutes >= 90 else f"{minutes:.1f} minutes")
+        parts.append(duration(row["hours"] * 3600))
     if row.get("price_usd") is not None:
-        parts.append(f"${row['price_usd']:,.2f}")
+        parts.append(dollars(row["price_usd"]))
     return "expected: " + ", ".join(parts) if parts else ""
 
 

@@ -104,9 +104,9 @@ def command(
         if rows:
             cut = "; after ✂ is too long" if any(row.cut for row in rows) else ""
             told = f"coloured, or in ⟦brackets⟧, is what is learnt{cut}"
-            out.print(told, style="dim", markup=False)
+            out.print(told, style="dim")
         if page:
-            err.print(f"report: {page}", markup=False)
+            err.print(f"report: {page}")
     # With --fix, what counts is whether everything could be mended.
     if not found.ok and (found.fixed is None or found.fixed.left_out or not found.fixed.after.ok):
         raise typer.Exit(3)
@@ -125,7 +125,7 @@ def print_report(report: Report, max_per_code: int = 5) -> None:
         _print_verdicts(report)
     tokens = "" if report.tokens is None else f", {report.tokens:,} tokens ({report.tokens_method})"
     if report.format_reason and report.format != "openai-chat":
-        out.print(f"format: {report.format} ({report.format_reason})", markup=False)
+        out.print(f"format: {report.format} ({report.format_reason})")
     out.print(_verdict(report.ok), end="")
     out.print(
         f": {report.rows:,} rows{tokens}; {report.errors} errors,"
@@ -137,7 +137,6 @@ def print_report(report: Report, max_per_code: int = 5) -> None:
         out.print(
             f"mended copy: {fixed.file} ({state}): {fixed.rows:,} rows, {fixed.left_out} left out,"
             f" {fixed.changed} changes listed in {fixed.log}",
-            markup=False,
         )
 
 
@@ -152,15 +151,15 @@ def _print_group(code: str, members: list[Finding], count: int, most: int) -> No
         place = finding.file + (f":{finding.line}" if finding.line else "")
         where = f" {finding.path}" if finding.path else ""
         only = f" ({', '.join(finding.providers)})" if finding.providers else ""
-        out.print(f"  {place}{where}: {finding.message}{only}", markup=False)
+        out.print(f"  {place}{where}: {finding.message}{only}")
         for line in finding.excerpt.splitlines():
-            out.print(f"    {line}", style="dim", markup=False)
+            out.print(f"    {line}", style="dim")
     if count > most:
         out.print(f"  and {count - most} more (--max-per-code, --json, --report)", style="dim")
     # One fix for all of them, unless each has its own.
     fixes = list(dict.fromkeys(finding.fix for finding in members[:most]))
     for fix in fixes:
-        out.print(f"  fix: {fix}", style="green", markup=False)
+        out.print(f"  fix: {fix}", style="green")
 
 
 def _verdict(good: bool) -> Text:
@@ -186,7 +185,7 @@ def _print_verdicts(report: Report) -> None:
     out.print(table)
     for name, bill in report.bills.items():
         notes = f" ({'; '.join(bill.notes)})" if bill.notes else ""
-        out.print(f"{name} bills {bill.rule}{notes}", style="dim", markup=False, highlight=False)
+        out.print(f"{name} bills {bill.rule}{notes}", style="dim", highlight=False)
 
 
 # A token is told from the next one by its shade. Without colour what is learnt is in brackets.
@@ -197,7 +196,7 @@ _GIVEN = ("dim", "dim underline")
 def _print_row(row: ShownRow) -> None:
     from rich.text import Text
 
-    out.print(f"\n{row.file}:{row.line}: {row.summary}", markup=False, style="bold")
+    out.print(f"\n{row.file}:{row.line}: {row.summary}", style="bold")
     coloured = out.is_terminal and not out.no_color
     text = Text()
     before = False

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, cast
 
+from unift._text import dollars, duration
 from unift.errors import LimitError
 from unift.spec import Budget
 
@@ -48,7 +49,8 @@ def check_budget(row: Row | Mapping[str, Any], budget: Budget) -> None:
     if budget.hours is not None and hours is not None and hours > budget.hours:
         share = budget.hours / hours
         raise LimitError(
-            f"The training takes about {hours:.2f} hours and may take {budget.hours:g}.",
+            f"The training takes about {duration(hours * 3600)} and may take "
+            f"{duration(budget.hours * 3600)}.",
             code="over_time",
             where="hours",
             fix=f"train on {share:.0%} of the tokens (fewer epochs or rows), or on a faster GPU",
@@ -57,7 +59,7 @@ def check_budget(row: Row | Mapping[str, Any], budget: Budget) -> None:
     if budget.usd is not None and price is not None and price > budget.usd:
         share = budget.usd / price
         raise LimitError(
-            f"The training costs about ${price:,.2f} and may cost ${budget.usd:,.2f}.",
+            f"The training costs about {dollars(price)} and may cost {dollars(budget.usd)}.",
             code="over_budget",
             where="usd",
             fix=f"raise the budget, train on {share:.0%} of the tokens, or compare providers "

@@ -10,6 +10,7 @@ from functools import lru_cache
 from typing import Any
 
 from unift import catalog
+from unift._text import dollars
 from unift.errors import UniftError
 from unift.estimate import local_provider, local_providers
 from unift.migrate._spec import Target
@@ -375,7 +376,7 @@ def _why(one: Candidate, needs: Needs, target: Target) -> str:
     if one.way == "own":
         parts.append(f"fits {one.hardware}")
     elif one.price_usd is not None:
-        parts.append(f"${one.price_usd:,.2f} to train")
+        parts.append(f"{dollars(one.price_usd)} to train")
     return "; ".join(parts)
 
 

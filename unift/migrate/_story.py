@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from unift import catalog
+from unift._text import dollars
 from unift.migrate._files import items, part, read_json, words, write_json, write_text
 from unift.migrate._spec import STEPS, MigrationSpec
 
@@ -150,7 +151,7 @@ def _figures(plan: Doc, compared: Doc, trained: Doc) -> list[dict[str, str]]:
         found.append({"label": "Until the old model stops", "value": value, "note": old["ends"]})
     prices = {one["role"]: one["usd"] for one in items(compared, "price_per_1000_answers")}
     if prices.get("old") is not None or prices.get("new") is not None:
-        shown = [_usd(prices.get("old")), _usd(prices.get("new"))]
+        shown = [dollars(prices.get(one), "unknown") for one in ("old", "new")]
         found.append({"label": "1,000 answers, old", "value": shown[0], "note": f"new: {shown[1]}"})
     estimate = part(plan, "estimate")
     if estimate.get("price_usd") is not None and trained:
@@ -158,7 +159,7 @@ def _figures(plan: Doc, compared: Doc, trained: Doc) -> list[dict[str, str]]:
         found.append(
             {
                 "label": "Training, as estimated",
-                "value": _usd(estimate["price_usd"] * count),
+                "value": dollars(estimate["price_usd"] * count),
                 "note": f"{count} training{'s' if count > 1 else ''}",
             }
         )
@@ -390,9 +391,3 @@ def _count(found: Sequence[Any], noun: str) -> str:
 
 def _points(value: float) -> str:
     return f"{value * 100:+.1f}".replace("-", "−")
-
-
-def _usd(value: float | None) -> str:
-    if value is None:
-        return "unknown"
-    return f"${value:,.2f}" if value >= 0.01 or value == 0 else f"${value:.4f}"

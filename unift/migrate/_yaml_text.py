@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
 
+from unift._text import dollars
 from unift.migrate._spec import MigrationSpec
 
 
@@ -100,7 +101,7 @@ def _target(spec: MigrationSpec, plan: Mapping[str, Any]) -> list[str]:
         )
     others = [one for one in plan["candidates"] if not one["recommended"] and not one["against"]]
     for one in others[:4]:
-        price = "price unknown" if one["price_usd"] is None else f"${one['price_usd']:,.2f}"
+        price = dollars(one["price_usd"], "price unknown")
         place = f" on {one['hardware']}" if one["hardware"] else ""
         head.append(
             f"#   also: {one['base']} by {one['provider']}{place}, {price}, {one['licence']}, "

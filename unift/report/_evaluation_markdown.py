@@ -9,8 +9,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from unift._text import duration
 from unift.report._evaluation_view import evaluation_view
-from unift.report._format import change, duration, p_value, score
+from unift.report._format import change, p_value, score
 
 Doc = Mapping[str, Any]
 
@@ -57,7 +58,7 @@ def _candidates(view: Doc) -> list[str]:
     for one in view["rows"]:
         cells = [score(one["metrics"].get(c["name"]), c["share"]) for c in columns]
         if view["timed"]:
-            cells.append(duration(one["seconds"]))
+            cells.append(duration(one["seconds"], "–"))
         if view["priced"]:
             cells.append("–" if one["price"] is None else f"{one['price']:.2f}")
         lines.append(_row(_code(one["name"]), *cells))

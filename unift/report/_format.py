@@ -27,20 +27,6 @@ def p_value(value: float) -> str:
     return "< 0.001" if value < 0.001 else f"{value:.3f}"
 
 
-def duration(seconds: float | None) -> str:
-    """``42 s``, ``3 min 05 s``, ``2 h 10 min``."""
-    if seconds is None:
-        return _DASH
-    if seconds < 10:
-        return f"{seconds:.2g} s"
-    whole = round(seconds)
-    if whole < 60:
-        return f"{whole} s"
-    if whole < 3600:
-        return f"{whole // 60} min {whole % 60:02d} s"
-    return f"{whole // 3600} h {whole % 3600 // 60:02d} min"
-
-
 def plain(value: Any) -> str:
     """A setting's value: lists joined, numbers without noise, yes and no."""
     if value is None:

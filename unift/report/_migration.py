@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import partial
 from importlib.resources import files
 from typing import Any
 
 from markupsafe import Markup
 
+from unift._text import dollars
 from unift.report._format import change, score
 from unift.report._render import environment
 
@@ -17,7 +19,8 @@ Doc = Mapping[str, Any]
 def migration_page(document: Doc) -> str:
     """One self-contained HTML page of a migration's story (``report.json``)."""
     page = environment()
-    page.filters["usd"] = usd  # pyright: ignore[reportUnknownMemberType]  # untyped there
+    shown = partial(dollars, unknown="–")
+    page.filters["usd"] = shown  # pyright: ignore[reportUnknownMemberType]  # untyped there
     return page.get_template("migration.html.j2").render(
         story=document,
         style=Markup(files("unift.report").joinpath("templates/style.css").read_text("utf-8")),
@@ -97,13 +100,6 @@ def migration_markdown(document: Doc) -> str:
     lines += ["", "## Signatures", ""]
     lines += [f"- {one}: ______________________ date: __________" for one in document["signatures"]]
     return "\n".join(lines).rstrip() + "\n"
-
-
-def usd(value: float | None) -> str:
-    """Dollars: cents above one cent, four digits below."""
-    if value is None:
-        return "–"
-    return f"${value:,.2f}" if value >= 0.01 or value == 0 else f"${value:.4f}"
 
 
 def _score_row(one: Doc) -> str:

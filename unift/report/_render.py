@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
+from unift._text import duration
 from unift.report import _format
 from unift.report._evaluation_view import evaluation_view
 from unift.report._run_view import data_view, estimate_view, lineage_view, run_view
@@ -109,7 +110,7 @@ def environment() -> Environment:
         "score": _format.score,
         "change": _format.change,
         "p_value": _format.p_value,
-        "duration": _format.duration,
+        "duration": partial(duration, unknown="–"),
         "plain": _format.plain,
         "percent": partial(_format.score, share=True),
     }

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, cast
 
+from unift._text import dollars, duration
 from unift.provider import Event
 from unift.report._curves import read_curves
-from unift.report._format import duration, plain
+from unift.report._format import plain
 from unift.report._loss_chart import loss_chart
 
 if TYPE_CHECKING:
@@ -118,9 +119,9 @@ def estimate_view(
     counted = _actual(run, "billable_tokens") if run else None
     tokens = row.get("tokens") if counted is not None else None
     lines = [
-        ("Training time", _hours(hours), duration(took), _ratio(took, hours and hours * 3600)),
+        ("Training time", _hours(hours), duration(took, "–"), _ratio(took, hours and hours * 3600)),
         ("Peak memory", _gib(memory.get("reserved_gib")), _gib(peak), ""),
-        ("Price", "–" if price is None else f"{price:,.2f} USD", "–", ""),
+        ("Price", dollars(price, "–"), "–", ""),
         # A vendor counts the data anew, and that count is what it charges for.
         ("Tokens of the data", _whole(tokens), _whole(counted), _ratio(counted, tokens)),
     ]
@@ -129,7 +130,7 @@ def estimate_view(
         {"provider": one.get("provider"), "model": one.get("model"), "fits": one.get("fits")}
         | {"memory": _gib(_part(one, "memory").get("reserved_gib"))}
         | {"hours": _hours(one.get("hours"))}
-        | {"price": "–" if one.get("price_usd") is None else f"{one['price_usd']:,.2f} USD"}
+        | {"price": dollars(one.get("price_usd"), "–")}
         for one in (estimate or {}).get("rows", [])
     ]
     return {
@@ -172,7 +173,7 @@ def _source(one: Any) -> str:
 
 
 def _hours(hours: float | None) -> str:
-    return duration(None if hours is None else hours * 3600)
+    return duration(None if hours is None else hours * 3600, "–")
 
 
 def _whole(value: float | None) -> str:
