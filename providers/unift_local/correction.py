@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from unift._text import duration
+
 #: Seconds of training after which its own speed says more than the formula; or, in a short run,
 #: this share of the steps, but at least so many.
 MINUTE = 60.0
@@ -30,22 +32,17 @@ def corrected(
     found = {"hours": round(hours, 4)}
     planned = estimate.get("hours")
     if not planned:
-        return f"At this speed training takes {_words(hours)}.", found
+        return f"At this speed training takes {duration(hours * 3600)}.", found
     found |= {"planned_hours": float(planned), "factor": round(hours / planned, 3)}
     price = estimate.get("price_usd")
     if price:
         found["price_usd"] = round(price * hours / planned, 4)
     change = hours / planned - 1
     if abs(change) < 0.05:
-        return f"Training takes {_words(hours)}, as planned.", found
+        return f"Training takes {duration(hours * 3600)}, as planned.", found
+    more = "more" if change > 0 else "less"
     return (
-        f"Training takes {_words(hours)}, {abs(change):.0%} {'more' if change > 0 else 'less'} "
-        f"than the {_words(planned)} of the plan.",
+        f"Training takes {duration(hours * 3600)}, {abs(change):.0%} {more} "
+        f"than the {duration(planned * 3600)} of the plan.",
         found,
-    )
-
-
-def _words(hours: float) -> str:
-    return (
-        f"{hours:.1f} hours" if hours >= 2 else f"{hours * 60:.{0 if hours > 0.1 else 1}f} minutes"
     )

@@ -11,8 +11,8 @@ from unift_local.correction import corrected, due
 @pytest.mark.parametrize(
     ("estimate", "words", "factor"),
     [
-        ({"hours": 1.0, "price_usd": 4.0}, "50% more than the 60 minutes", 1.5),
-        ({"hours": 3.0}, "50% less than the 3.0 hours", 0.5),
+        ({"hours": 1.0, "price_usd": 4.0}, "50% more than the 1 h 00 min", 1.5),
+        ({"hours": 3.0}, "50% less than the 3 h 00 min", 0.5),
         ({"hours": 1.5}, "as planned", 1.0),
         ({}, "At this speed", None),
     ],

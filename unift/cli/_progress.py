@@ -84,10 +84,8 @@ def describe(event: Event) -> str:
         parts += _numbers(data, ("memory_gib", "eta_seconds"))
         return "  ".join(parts)
     if event.kind == "evaluation":
-        numbers = "  ".join(_numbers(data, ("validation_loss",)))
-        return f"step {data.get('step', '?')}  {numbers}" + (
-            f"  {event.message}" if event.message else ""
-        )
+        said = event.message or "  ".join(_numbers(data, ("validation_loss",)))
+        return f"step {data.get('step', '?')}  {said}"
     return event.message
 
 
