@@ -10,12 +10,12 @@ from typing import Any
 import httpx2
 import openai
 
+from unift import remote
 from unift.errors import ProviderError, UsageError
 from unift.holdings import Busy, Completion
 from unift.provider import Messages, Reply, Sampling, check_messages
-from unift.remote import ask_many, politely
-from unift_openai import _calls as calls
-from unift_openai._calls import connect, our_words, retry_after, transient, translate
+from unift.remote import ask_many
+from unift_openai._calls import connect, our_words, politely, retry_after, transient, translate
 from unift_openai.hosts import Site
 
 # Newer models refuse older names; each refusal names the parameter, and is believed once.
@@ -116,7 +116,7 @@ class HostedModel:
                 return left >= 0
             return transient(error)
 
-        return politely(once, again, retry_after)
+        return remote.politely(once, again, retry_after)
 
     def _none(self) -> ProviderError:
         return ProviderError(
@@ -222,7 +222,7 @@ class HostedModel:
 
     def _only_one(self) -> str:
         with our_words(self._place, self._place.url):
-            names = [model.id for model in calls.politely(lambda: self._api.models.list()).data]
+            names = [model.id for model in politely(lambda: self._api.models.list()).data]
         if len(names) == 1:
             return names[0]
         raise UsageError(

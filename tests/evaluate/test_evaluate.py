@@ -144,8 +144,21 @@ def test_bad_baselines_are_refused_before_anything_is_asked(
 
 def test_unknown_base_is_asked_for(test_file: str) -> None:
     with pytest.raises(UsageError) as caught:
-        evaluate(good(), test_file)
+        evaluate(good(), test_file, against=["base"])
     assert caught.value.code == "unknown_base"
+
+
+def test_a_model_without_a_known_base_is_scored_alone(test_file: str) -> None:
+    found = evaluate(good(), test_file)
+    assert not found.comparisons
+    assert "Nobody knows what" in " ".join(found.warnings)
+    assert "--base" in " ".join(found.warnings)
+
+
+def test_a_run_that_does_not_exist_is_not_scored_alone(test_file: str) -> None:
+    with pytest.raises(UsageError) as caught:
+        evaluate("run:nosuchrun1", test_file)
+    assert caught.value.code != "unknown_base"
 
 
 @pytest.mark.parametrize(

@@ -25,7 +25,7 @@ def command(
         list[str] | None,
         typer.Option(
             help="base, base+few-shot:K, prompt:FILE, recorded:FILE, commonest, run:ID or any "
-            "reference; repeatable. Default: base, and commonest for labels."
+            "reference; repeatable. Default: base if known, and commonest for labels."
         ),
     ] = None,
     base: Annotated[

@@ -61,8 +61,8 @@ def evaluate(
         against: Baselines: ``base``, ``base+few-shot:K``, ``prompt:FILE`` (a system prompt for the
             base), ``recorded:FILE`` (a golden set: the answers that another model gave),
             ``commonest`` (always the commonest answer of the training data), or any model
-            reference or `Model`. None: ``base`` (or `reference` alone), and ``commonest`` where
-            answers are labels.
+            reference or `Model`. None: ``base``, if it is known (or `reference` alone), and
+            ``commonest`` where answers are labels.
         base: What ``base`` means, where the model itself does not say.
         train: Where few-shot examples are drawn from; by default the run's own training data.
         limit: At most so many rows, drawn at random.
@@ -136,7 +136,9 @@ def evaluate(
     usual = against is None
     if isinstance(against, str):
         against = [against]  # else each of its letters would be a model
-    against = against if against is not None else steps.usual(reference)
+    alone = ""
+    if against is None:
+        against, alone = steps.usual(model, base, reference)
     reference = steps.reference_of(margin, reference, against)
     if reference is not None:
         against = [*against, reference]
@@ -145,6 +147,8 @@ def evaluate(
         model, against, base=base, train=train, test_rows=every_row, seed=seed
     )
     known_rows, said = steps.recorded_rows(every_row, candidates)
+    if alone:
+        said.append(alone)
     rows = choose_rows(known_rows, limit, seed)
     task = find_task([row.target for row in rows], metric)
     if usual and task.kind == "labels" and judge is None:  # a judge would cost something

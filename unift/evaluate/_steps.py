@@ -14,8 +14,10 @@ from unift.evaluate import _classification as classification
 from unift.evaluate._candidates import (
     Candidate,
     Source,
+    base_of,
     identity_of,
     in_training,
+    name_of,
     run_of,
 )
 from unift.evaluate._commonest import NAME as COMMONEST
@@ -123,9 +125,23 @@ def reference_of(
     )
 
 
-def usual(reference: Source | None) -> list[Source]:
-    """Whom to compare with where nobody said: the reference alone, if there is one."""
-    return ["base"] if reference is None else []
+def usual(model: Source, base: Source | None, reference: Source | None) -> tuple[list[Source], str]:
+    """Whom to compare with where nobody said, and what to say if there is nobody.
+
+    That is the reference alone, if there is one; else the base, if anybody knows it.
+    """
+    if reference is not None:
+        return [], ""
+    try:
+        base_of(model, base)
+    except UsageError as error:
+        if error.code != "unknown_base":
+            raise
+        return [], (
+            f"Nobody knows what {name_of(model)} was before training, so it is compared with "
+            "nothing: --base names its base, --against anybody else."
+        )
+    return ["base"], ""
 
 
 def phrases(candidates: Sequence[Candidate]) -> dict[str, str]:
