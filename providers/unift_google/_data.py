@@ -49,11 +49,6 @@ class Part:
     sha256: str
     uri: str | None = None
 
-    @property
-    def object_name(self) -> str:
-        """By content, so that the same rows are uploaded once."""
-        return f"data/{self.sha256[:40]}.jsonl"
-
 
 @dataclass(frozen=True)
 class Rows:

@@ -59,7 +59,7 @@ def dense(
     blocks, sides = list(one.blocks), list(shape)
     if torch.compiler.is_compiling():
         return _dense_op(packed, absmax, offset, absmax2, code2, blocks, sides, dtype, use)
-    return _dense(packed, absmax, offset, absmax2, code2, blocks, sides, dtype)
+    return _dense(packed, absmax, offset, absmax2, code2, blocks, sides, dtype, use)
 
 
 def _dense(
@@ -71,6 +71,7 @@ def _dense(
     blocks: list[int],
     shape: list[int],
     dtype: torch.dtype,
+    use: int,
 ) -> torch.Tensor:
     scales = torch.ops.bitsandbytes.dequantize_blockwise(
         absmax, absmax2, code2, blocks[1], torch.float32
@@ -80,19 +81,7 @@ def _dense(
     )
 
 
-@torch.library.custom_op("unift::dense", mutates_args=())
-def _dense_op(
-    packed: torch.Tensor,
-    absmax: torch.Tensor,
-    offset: torch.Tensor,
-    absmax2: torch.Tensor,
-    code2: torch.Tensor,
-    blocks: list[int],
-    shape: list[int],
-    dtype: torch.dtype,
-    use: int,
-) -> torch.Tensor:
-    return _dense(packed, absmax, offset, absmax2, code2, blocks, shape, dtype)
+_dense_op = torch.library.custom_op("unift::dense", mutates_args=())(_dense)
 
 
 @_dense_op.register_fake

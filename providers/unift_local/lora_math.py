@@ -242,16 +242,9 @@ def _unread_piece(
     return grad_x, [one for one in spread if one is not None]
 
 
-@torch.library.custom_op("unift::mlp_unread_backward", mutates_args=())
-def _unread_op(
-    x: torch.Tensor,
-    grad: torch.Tensor,
-    tensors: list[torch.Tensor],
-    scales: list[float],
-    counts: list[int],
-    wants_x: bool,
-) -> list[torch.Tensor]:
-    return _unread_backward(x, grad, tensors, scales, counts, wants_x)
+_unread_op = torch.library.custom_op("unift::mlp_unread_backward", mutates_args=())(
+    _unread_backward
+)
 
 
 @_unread_op.register_fake

@@ -22,7 +22,6 @@ _NOT_PROJECTIONS = frozenset(
     {"embed_tokens", "wte", "wpe", "embed_in", "embed_out", "word_embeddings", "lm_head"}
     | {"output", "gate", "router", "shared_expert_gate"}
 )
-_BYTES = {"F64": 8, "F32": 4, "F16": 2, "BF16": 2, "I8": 1, "U8": 1, "F8_E4M3": 1, "F8_E5M2": 1}
 #: Settings of `config.json` that hold the context length, by model family.
 _CONTEXT_KEYS = ("max_position_embeddings", "n_positions", "n_ctx", "max_seq_len", "seq_length")
 
@@ -40,7 +39,6 @@ class BaseModelFiles:
     folder: Path
     config: dict[str, Any]
     shapes: dict[str, tuple[int, ...]] = field(default_factory=dict)
-    weight_bytes: int = 0
     revision: str | None = None
     complete: bool = True
 
@@ -120,13 +118,11 @@ def _from_folder(path: Path, name: str) -> BaseModelFiles:
             where=name,
             fix="give an existing folder, a hub id such as Qwen/Qwen3-0.6B, or 'demo'",
         )
-    config, shapes, size = _inspect(folder, name)
-    return BaseModelFiles(
-        reference=str(folder), folder=folder, config=config, shapes=shapes, weight_bytes=size
-    )
+    config, shapes = _inspect(folder, name)
+    return BaseModelFiles(str(folder), folder, config, shapes)
 
 
-def _inspect(folder: Path, name: str) -> tuple[dict[str, Any], dict[str, tuple[int, ...]], int]:
+def _inspect(folder: Path, name: str) -> tuple[dict[str, Any], dict[str, tuple[int, ...]]]:
     if (folder / "adapter_config.json").is_file() and not (folder / "config.json").is_file():
         raise UsageError(
             f"'{folder}' is an adapter, not a base model.",
@@ -169,13 +165,11 @@ def _inspect(folder: Path, name: str) -> tuple[dict[str, Any], dict[str, tuple[i
             fix="download the model completely",
         )
     shapes: dict[str, tuple[int, ...]] = {}
-    size = 0
     for file in files:
         for key, entry in _header(file).items():
             if key != "__metadata__":
                 shapes[key] = tuple(entry["shape"])
-                size += prod(entry["shape"]) * _BYTES.get(entry["dtype"], 4)
-    return config, shapes, size
+    return config, shapes
 
 
 def _header(path: Path) -> dict[str, Any]:
@@ -222,8 +216,8 @@ def _from_hub(name: str) -> BaseModelFiles:
         ) from error
     # The weights are fetched by the worker; when they are cached, the layers are known now.
     if any(folder.glob("*.safetensors")):
-        config, shapes, size = _inspect(folder, name)
-        return BaseModelFiles(name, folder, config, shapes, size, revision=folder.name)
+        config, shapes = _inspect(folder, name)
+        return BaseModelFiles(name, folder, config, shapes, revision=folder.name)
     config = json.loads((folder / "config.json").read_bytes())
     return BaseModelFiles(name, folder, config, revision=folder.name, complete=False)
 

@@ -48,7 +48,7 @@ def answer_price(name: str, provider: str) -> tuple[TokenPrice, Fact] | None:
         there = vendor(provider).answer_list
     except UsageError:
         return None
-    if there is None or (tuned and there != "openai"):  # nobody else's list has fine-tunes
+    if there is None:
         return None
     ids = {base, *((known.id, *known.aliases) if known else ())}
     return _listed(there, tuple(sorted(f"ft:{one}" if tuned else one for one in ids)))

@@ -44,8 +44,6 @@ REFUSALS = (
     "as an AI",
     "As a large language model",
 )
-# What refusals start with: one look spares the comparison with each of them.
-REFUSAL_INITIALS = frozenset(phrase[0] for phrase in REFUSALS)
 _FIELD = re.compile(r"\{\{ ?[A-Za-z_][\w. ]{0,40}? ?\}\}")
 _CONTROL = re.compile(
     r"<\|[A-Za-z_][A-Za-z0-9_]{0,30}\|>|\[/?INST\]|<</?SYS>>|<(?:start|end)_of_turn>|</s>"

@@ -10,7 +10,6 @@ from types import MappingProxyType
 from typing import Any, Literal
 
 Severity = Literal["error", "warning", "advice"]
-SEVERITIES: tuple[Severity, ...] = ("error", "warning", "advice")
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,9 +12,6 @@ if TYPE_CHECKING:
     from unift.estimate._resolve import Workload
     from unift.estimate._row import Row
 
-# Vendors that count with a tokenizer of their own, whatever model is being compared.
-_OWN_TOKENIZER = ("openai", "azure")
-
 
 @dataclass(frozen=True, slots=True)
 class Estimate:
@@ -90,6 +87,7 @@ def estimate(
         UsageError: An unknown model, provider or GPU (the nearest name is given), or a bad number.
         DataError: The data cannot be counted.
     """
+    from unift import catalog
     from unift.estimate._break_even import break_even, make_traffic
     from unift.estimate._local import local_row
     from unift.estimate._probing import check_probe, probed
@@ -121,9 +119,11 @@ def estimate(
     if probe:
         check_probe(data, gpu)
     counted: dict[str, Workload] = {}
+    # Vendors that count with a public tokenizer of their own, whatever model is being compared.
+    own = {one.id for one in catalog.providers() if one.tokens and not one.tokens.stand_in}
     found: list[Row] = []
     for name in names:
-        counter = counter_model(name, base) if name in _OWN_TOKENIZER else model
+        counter = counter_model(name, base) if name in own else model
         if counter not in counted:
             counted[counter] = count(data, validation, tokens, rows, model=counter)
         work = counted[counter]

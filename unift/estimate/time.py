@@ -36,7 +36,6 @@ from unift.estimate._training import (
 _BANDWIDTH = 3.39
 # Rows of ever-changing lengths, padded: the one measured run took 1.7 times what its tokens should.
 _RAGGED = 1.7
-REFERENCE_GPU = "h100-sxm-80gb"
 
 # Imports of torch, peft and trl on a warm disk (4.5 to 10 s here), then reading the weights.
 IMPORT_SECONDS = 8.0

@@ -350,10 +350,3 @@ def _warnings(
         elif days < 60:
             said.append(f"the old model stops on {old.ends}, in {days} days ({old.ends_source})")
     return said
-
-
-def load_plan(folder: Path) -> dict[str, Any] | None:
-    """The document of the last plan, or None."""
-    from unift.migrate._files import read_json
-
-    return read_json(folder / "plan.json")
